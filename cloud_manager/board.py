@@ -1,0 +1,35 @@
+"""The memory from which status requests are answered: no disk, no database, no cloud call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cloud_manager.deployment import Deployment, Key, Phase
+
+_WORDS: dict[Phase, bytes] = {phase: phase.value.encode() for phase in Phase}
+
+
+class Board:
+    """The status word of every known project. Rows are kept in the database; this holds one reference per project."""
+
+    def __init__(self) -> None:
+        self._words: dict[tuple[str, str], bytes] = {}
+        self._updated: dict[tuple[str, str], float] = {}
+
+    def word(self, user_id: str, project_id: str) -> bytes | None:
+        """The status word, e.g. b"running", or None for a project that was never started."""
+        return self._words.get((user_id, project_id))
+
+    def put(self, deployments: Iterable[Deployment]) -> None:
+        """Take over newer rows; an older one (read before a write that we know of) changes nothing."""
+        for row in deployments:
+            key = (row.key.user_id, row.key.project_id)
+            if row.updated >= self._updated.get(key, 0.0):
+                self._words[key] = _WORDS[row.phase]
+                self._updated[key] = row.updated
+
+    def __len__(self) -> int:
+        return len(self._words)
+
+    def __contains__(self, key: Key) -> bool:
+        return (key.user_id, key.project_id) in self._words

@@ -1,0 +1,132 @@
+"""The record of one project: what is wanted, how far the world is, and the facts learned on the way. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from cloud_manager.deployment_spec import DeploymentSpec
+from image_builder.contract import ImageReference, Problem
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Key:
+    """Names a project. Both parts have passed `names.check_id`."""
+
+    user_id: str
+    project_id: str
+
+    def __str__(self) -> str:
+        return f"{self.user_id}/{self.project_id}"
+
+
+class Want(StrEnum):
+    PRESENT = "present"
+    ABSENT = "absent"
+
+
+class Phase(StrEnum):
+    """The word that TANGO's project manager reads from `/status_request`."""
+
+    STARTED = "started"
+    BUILDING = "building"
+    PREPARING = "preparing"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+    @property
+    def at_rest(self) -> bool:
+        """Nothing is under way: only a new wish or a change in the world moves the project on."""
+        return self in (Phase.RUNNING, Phase.STOPPED, Phase.FAILED)
+
+
+LEGAL: dict[Phase, frozenset[Phase]] = {
+    Phase.STARTED: frozenset({Phase.BUILDING, Phase.PREPARING, Phase.RUNNING, Phase.STOPPING, Phase.FAILED}),
+    Phase.BUILDING: frozenset({Phase.STARTED, Phase.PREPARING, Phase.RUNNING, Phase.STOPPING, Phase.FAILED}),
+    Phase.PREPARING: frozenset({Phase.STARTED, Phase.BUILDING, Phase.RUNNING, Phase.STOPPING, Phase.FAILED}),
+    Phase.RUNNING: frozenset({Phase.STARTED, Phase.BUILDING, Phase.PREPARING, Phase.STOPPING, Phase.FAILED}),
+    Phase.STOPPING: frozenset({Phase.STARTED, Phase.STOPPED, Phase.FAILED}),
+    Phase.STOPPED: frozenset({Phase.STARTED, Phase.STOPPING}),
+    Phase.FAILED: frozenset({Phase.STARTED, Phase.BUILDING, Phase.PREPARING, Phase.RUNNING, Phase.STOPPING}),
+}
+
+
+def may_become(old: Phase, new: Phase) -> bool:
+    return old == new or new in LEGAL[old]
+
+
+class Facts(BaseModel):
+    """What the controller has learned; written by it alone, kept as JSON. Unknown keys of newer versions are kept."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    build_id: str | None = None
+    image: ImageReference | None = None
+    image_uri: str | None = None
+    """Set instead of `image` when the file names a prebuilt image."""
+    revision: str | None = None
+    """The revision that was last asked of the target."""
+    url: str | None = None
+    problem: Problem | None = None
+    detail: str = ""
+    placed_on: tuple[str, ...] = ()
+    """Targets on which something of this project may exist; stored before the first call to any of them."""
+    settled_generation: int = 0
+    """The generation for which the world was last seen to match."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One row. Times are Unix seconds. `/start` and `/stop` write want, generation, spec; the controller the rest."""
+
+    key: Key
+    want: Want
+    generation: int
+    spec: DeploymentSpec | None
+    spec_digest: str
+    phase: Phase
+    facts: Facts
+    token: int
+    due: float
+    tries: int
+    created: float
+    updated: float
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of a project's history, for people. `sequence` grows over all projects."""
+
+    sequence: int
+    key: Key
+    time: float
+    generation: int
+    kind: str
+    """e.g. `start`, `stop`, `note`, `phase`, `build`, `target`, `error`, `retry`"""
+    message: str
+    problem: Problem | None = None
+
+
+def digest_of(spec: DeploymentSpec) -> str:
+    """sha256 hex of the canonical JSON of a spec: the same wish has the same digest, whatever its layout in YAML."""
+    return _digest(spec.model_dump(mode="json"))
+
+
+def revision_of(spec: DeploymentSpec, image: str) -> str:
+    """Identity of what a target shall run: the image and how it is run. 16 hex digits, fit for a label.
+
+    Args:
+        image: a digest (`sha256:…`) or, for a prebuilt image, its reference.
+    """
+    return _digest({"deploy": spec.deploy.model_dump(mode="json"), "image": image})[:16]
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

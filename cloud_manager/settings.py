@@ -1,0 +1,41 @@
+"""The only reader of the manager's environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Every setting is an environment variable of the same name in capitals."""
+
+    model_config = SettingsConfigDict(env_file=None, extra="ignore", frozen=True)
+
+    shared_root: Path = Field(default=Path("/shared"), description="The disk that all TANGO containers share.")
+    state_dir: Path = Field(
+        default=Path("/var/lib/cloud-deploy"), description="What must outlive a restart: database, services."
+    )
+    database_url: str = Field(
+        default="", description="postgresql://… for several managers; empty: SQLite in STATE_DIR."
+    )
+    image_builder_url: str = Field(default="http://127.0.0.1:7007", description="Where the image builder listens.")
+    cloud_manager_host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    cloud_manager_port: int = Field(default=8890, ge=0, le=65535)
+    local_target: bool = Field(
+        default=False, description="Allow `deploy.type: local`: programs run as this user, unconfined."
+    )
+    secrets_dir: Path | None = Field(
+        default=None, description="Folder with one file per secret, for the `local` target."
+    )
+    resync_seconds: float = Field(default=180.0, gt=0, description="How often a healthy service is looked at again.")
+    log_level: str = Field(default="INFO")
+
+
+class ClientSettings(BaseSettings):
+    """What the command line needs."""
+
+    model_config = SettingsConfigDict(env_file=None, extra="ignore", frozen=True)
+
+    cloud_manager_url: str = Field(default="http://127.0.0.1:8890", description="Where the manager listens.")

@@ -1,0 +1,1 @@
+"""Rows, events and ownership, over SQLite or PostgreSQL by one code path."""

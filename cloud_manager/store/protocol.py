@@ -1,0 +1,80 @@
+"""What the rest of the manager asks of the store. Implemented once, in `sql.py`, over SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from cloud_manager.deployment import Deployment, Event, Key
+from cloud_manager.deployment_spec import DeploymentSpec
+from image_builder.contract import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event about to be written; the store gives it its sequence."""
+
+    kind: str
+    message: str
+    problem: Problem | None = None
+
+
+class Store(Protocol):
+    """Every method is one transaction. A database that does not answer raises `Unavailable`."""
+
+    async def want_present(
+        self, key: Key, spec: DeploymentSpec, digest: str, notes: Sequence[str], now: float
+    ) -> Deployment:
+        """`/start`: creates the row or raises its generation; due now.
+
+        The phase becomes `started`, except that a project which wants the same digest already and is on its way or
+        running keeps its phase, so that a repeated `/start` shows no blip while the files are compared.
+        """
+        ...
+
+    async def want_absent(self, key: Key, now: float) -> Deployment | None:
+        """`/stop`: raises the generation, phase `stopping`, due now. Already `stopped` or `stopping`: nothing
+        changes. None for an unknown project."""
+        ...
+
+    async def get(self, key: Key) -> Deployment | None: ...
+
+    async def page(self, *, after: Key | None = None, limit: int = 100) -> list[Deployment]:
+        """Deployments in the order of their keys."""
+        ...
+
+    async def changed_since(self, time: float) -> list[Deployment]:
+        """Rows with `updated` >= time, for the memory that answers status requests."""
+        ...
+
+    async def due(self, now: float, limit: int) -> list[Key]:
+        """Keys of rows with due <= now, the longest overdue first."""
+        ...
+
+    def own(self, key: Key) -> AbstractAsyncContextManager[Deployment | None]:
+        """Hold the project while in the block: the row with a fresh token, or None if another manager holds it.
+
+        Ownership ends with the block, and with the process or its connection, whichever ends first.
+        """
+        ...
+
+    async def save(self, deployment: Deployment, events: Sequence[NewEvent] = (), *, now: float) -> Deployment:
+        """Write phase, facts, due and tries of an owned row, fenced by its token.
+
+        If `generation` was raised meanwhile, facts are written, while the phase and due of the newer wish stay.
+        Returns the row as it now is.
+
+        Raises:
+            LostOwnership: the token is no longer the row's.
+        """
+        ...
+
+    async def add_events(self, key: Key, generation: int, events: Sequence[NewEvent], *, now: float) -> None: ...
+
+    async def events(self, key: Key | None = None, *, after: int = 0, limit: int = 1000) -> list[Event]:
+        """Events with sequence > after, oldest first; of one project or, with None, of all."""
+        ...
+
+    async def aclose(self) -> None: ...

@@ -1,0 +1,135 @@
+"""The wire between the manager and the builder: what is asked for, what is answered.
+
+The manager imports this module and nothing else of the builder. Everything here is data: no I/O, no defaults that
+depend on the machine.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Platform = Literal["linux/amd64", "linux/arm64", "darwin/amd64", "darwin/arm64"]
+"""Operating system and architecture in OCI words. `darwin/*` exists for the `local` target only."""
+
+Accelerator = Literal["cpu", "gpu"]
+
+SCRATCH = "scratch"
+"""The base image that is no image: layers only, to be laid over a machine's own python."""
+
+
+class Wire(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Problem(Wire):
+    """What went wrong, in words for the person who can mend it."""
+
+    code: str = Field(description="Stable snake_case identifier, e.g. `package_not_found`.")
+    cause: str = Field(description="One line: what is wrong, naming the thing and, where known, file:line:column.")
+    fix: str = Field(description="One line: what to do about it.")
+    retryable: bool = Field(default=False, description="True if trying again without a change may succeed.")
+
+    def __str__(self) -> str:
+        return f"{self.cause.rstrip('.')}. {self.fix}"
+
+
+class Requirement(Wire):
+    """One python requirement (PEP 508) and where a person wrote it."""
+
+    text: str
+    origin: str = Field(default="", description="`file:line:column: path` of the line that asked for it.")
+
+
+class BuildRequest(Wire):
+    """Everything an image depends on, besides the bytes of the files under `source`."""
+
+    owner: Annotated[str, Field(min_length=1, max_length=140)] = Field(
+        description="Who asks, e.g. `7/42`. Owners share a build with the same content key; it is cancelled when the last leaves."
+    )
+    source: str = Field(
+        description="Folder with the program, relative to the shared root, e.g. `common/7/42/nn_model`."
+    )
+    platform: Platform = "linux/amd64"
+    python: Annotated[str, Field(pattern=r"^3\.\d{1,2}$")] = "3.11"
+    accelerator: Accelerator = "cpu"
+    base_image: str | None = Field(
+        default=None, description="Image reference; `scratch` for layers only; None: python:X.Y-slim."
+    )
+    requirements: tuple[Requirement, ...] = ()
+    system_packages: tuple[str, ...] = Field(default=(), description="apt packages, `name` or `name=version`.")
+    pre_exec: tuple[tuple[str, ...], ...] = Field(
+        default=(), description="argv lists run in order before the entrypoint."
+    )
+    entrypoint: tuple[str, ...] = Field(description="argv as it shall be executed, relative to `workdir`.")
+    workdir: str = "/workspace"
+    port: Annotated[int, Field(ge=1, le=65535)] = 8080
+    weights: tuple[str, ...] = Field(
+        default=(), description="Files under `source` that get a layer apart from the program."
+    )
+    engine: Literal["docker", "buildah", "cloud-build"] | None = None
+    push: str | None = Field(
+        default=None, description="Image reference to publish to; None keeps it in the builder's own store."
+    )
+
+
+class ImageReference(Wire):
+    """An image by digest. `repository` is served by the builder's read-only registry under `/v2/`."""
+
+    repository: str = Field(description="e.g. `projects/7/42`")
+    digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+    size: int = Field(ge=0, description="Sum of the compressed layers, in bytes.")
+
+
+class BuildState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def done(self) -> bool:
+        return self in (BuildState.SUCCEEDED, BuildState.FAILED, BuildState.CANCELLED)
+
+
+LayerKind = Literal["wheel", "wheels", "weights", "program", "config"]
+LayerState = Literal["waiting", "fetching", "building", "built", "reused"]
+
+
+class LayerProgress(Wire):
+    """One layer of a build. Sizes in bytes; `done` of `total` of the work in the present state."""
+
+    name: str
+    kind: LayerKind
+    state: LayerState = "waiting"
+    done: int = 0
+    total: int = 0
+    digest: str | None = None
+    size: int = Field(default=0, description="Compressed size, once built or reused.")
+    seconds: float = 0.0
+
+
+class BuildStatus(Wire):
+    id: str = Field(description="First 32 hex digits of the content key: the same inputs give the same id.")
+    state: BuildState
+    step: Literal["queued", "resolve", "fetch", "layers", "assemble", "done"] = "queued"
+    owners: tuple[str, ...] = ()
+    request: BuildRequest
+    image: ImageReference | None = None
+    problem: Problem | None = None
+    layers: tuple[LayerProgress, ...] = ()
+    created: float = Field(description="Unix time, seconds.")
+    finished: float | None = None
+
+
+class BuildEvent(Wire):
+    """One line of a build's history, streamed as server-sent events. `sequence` starts at 1 in each build."""
+
+    sequence: int
+    time: float
+    kind: Literal["step", "layer", "log", "done"]
+    message: str
+    layer: LayerProgress | None = None

@@ -1,0 +1,65 @@
+"""The builder's error tree; each error becomes a `Problem` on the wire. HTTP codes are decided in `app.py`."""
+
+from __future__ import annotations
+
+from image_builder.contract import Problem
+
+
+class BuildError(Exception):
+    """A build cannot go on. `str(error)` is `<cause>. <fix>`."""
+
+    code = "build_failed"
+    http_status = 500
+    retryable = False
+
+    def __init__(self, cause: str, fix: str, *, code: str | None = None, retryable: bool | None = None) -> None:
+        self.problem = Problem(
+            code=code or self.code,
+            cause=cause,
+            fix=fix,
+            retryable=self.retryable if retryable is None else retryable,
+        )
+        super().__init__(str(self.problem))
+
+
+class BadBuildRequest(BuildError):
+    """The request asks for something that cannot be: outside the shared root, not supported yet, a bad name."""
+
+    code = "bad_build_request"
+    http_status = 422
+
+
+class BuildNotFound(BuildError):
+    code = "build_not_found"
+    http_status = 404
+
+
+class QueueFull(BuildError):
+    code = "queue_full"
+    http_status = 429
+    retryable = True
+
+
+class ResolveFailed(BuildError):
+    """The python requirements cannot be met. Final: only a changed request helps."""
+
+    code = "resolve_failed"
+
+
+class FetchFailed(BuildError):
+    """A wheel could not be downloaded."""
+
+    code = "fetch_failed"
+    retryable = True
+
+
+class SourceChanged(BuildError):
+    """A project file changed while it was read; the request must be planned again."""
+
+    code = "source_changed"
+    retryable = True
+
+
+class DiskFull(BuildError):
+    code = "disk_full"
+    retryable = True
