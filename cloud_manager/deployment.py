@@ -91,6 +91,8 @@ class Deployment:
     generation: int
     spec: DeploymentSpec | None
     spec_digest: str
+    origins: dict[str, str]
+    """As `LoadedSpec.origins`, of the file that `spec` was read from."""
     phase: Phase
     facts: Facts
     token: int

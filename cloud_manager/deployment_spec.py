@@ -5,6 +5,7 @@ Words follow Cloud Run's where TANGO has none. The JSON Schema that editors use 
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -194,3 +195,16 @@ class DeploymentSpec(Section):
     def prebuilt(self) -> bool:
         """Without `build.components`, `image_uri` names an image that is used as it is."""
         return self.build.components is None and self.build.image_uri is not None
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSpec:
+    """What `deployment_yaml.load` returns.
+
+    notes: one line for each thing that was translated or assumed, for the event history.
+    origins: where a value was written, e.g. `build.components.libs[1]` -> `deployment.yaml:9:13`.
+    """
+
+    spec: DeploymentSpec
+    notes: tuple[str, ...] = ()
+    origins: dict[str, str] = field(default_factory=dict)

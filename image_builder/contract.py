@@ -47,7 +47,7 @@ class BuildRequest(Wire):
     """Everything an image depends on, besides the bytes of the files under `source`."""
 
     owner: Annotated[str, Field(min_length=1, max_length=140)] = Field(
-        description="Who asks, e.g. `7/42`. Owners share a build with the same content key; it is cancelled when the last leaves."
+        description="Who asks, e.g. `7/42`. Owners share a build of the same content key; the last to leave cancels it."
     )
     source: str = Field(
         description="Folder with the program, relative to the shared root, e.g. `common/7/42/nn_model`."
@@ -78,7 +78,7 @@ class BuildRequest(Wire):
 class ImageReference(Wire):
     """An image by digest. `repository` is served by the builder's read-only registry under `/v2/`."""
 
-    repository: str = Field(description="e.g. `projects/7/42`")
+    repository: str = Field(description="e.g. `builds/4f2a…`")
     digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
     size: int = Field(ge=0, description="Sum of the compressed layers, in bytes.")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cloud_manager.deployment import Deployment, Event, Key
-from cloud_manager.deployment_spec import DeploymentSpec
+from cloud_manager.deployment_spec import LoadedSpec
 from image_builder.contract import Problem
 
 
@@ -24,18 +24,16 @@ class NewEvent:
 class Store(Protocol):
     """Every method is one transaction. A database that does not answer raises `Unavailable`."""
 
-    async def want_present(
-        self, key: Key, spec: DeploymentSpec, digest: str, notes: Sequence[str], now: float
-    ) -> Deployment:
-        """`/start`: creates the row or raises its generation; due now.
+    async def want_present(self, key: Key, loaded: LoadedSpec, *, now: float) -> Deployment:
+        """`/start`: creates the row or raises its generation; due now. Writes the `start` event and the notes.
 
         The phase becomes `started`, except that a project which wants the same digest already and is on its way or
         running keeps its phase, so that a repeated `/start` shows no blip while the files are compared.
         """
         ...
 
-    async def want_absent(self, key: Key, now: float) -> Deployment | None:
-        """`/stop`: raises the generation, phase `stopping`, due now. Already `stopped` or `stopping`: nothing
+    async def want_absent(self, key: Key, *, now: float) -> Deployment | None:
+        """`/stop`: raises the generation, phase `stopping`, due now, event `stop`. Already `stopped` or `stopping`: nothing
         changes. None for an unknown project."""
         ...
 
