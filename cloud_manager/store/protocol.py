@@ -33,8 +33,8 @@ class Store(Protocol):
         ...
 
     async def want_absent(self, key: Key, *, now: float) -> Deployment | None:
-        """`/stop`: raises the generation, phase `stopping`, due now, event `stop`. Already `stopped` or `stopping`: nothing
-        changes. None for an unknown project."""
+        """`/stop`: raises the generation, phase `stopping`, due now, event `stop`. Already `stopped` or `stopping`:
+        nothing changes. None for an unknown project."""
         ...
 
     async def get(self, key: Key) -> Deployment | None: ...
