@@ -34,3 +34,9 @@ def program(name: str) -> str:
 def linux(what: str) -> None:
     if sys.platform != "linux":
         missing(f"{what} exists on Linux only")
+
+
+def root_on_linux(what: str) -> None:
+    linux(what)
+    if os.geteuid() != 0:
+        missing(f"{what} needs root")

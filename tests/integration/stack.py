@@ -73,8 +73,11 @@ def free_port() -> int:
 class Stack:
     """Builder and manager over one shared root and one state folder; either may be killed and started again."""
 
-    def __init__(self, root: Path, *, database_url: str = "", managers: int = 1, **env: str) -> None:
+    def __init__(
+        self, root: Path, *, database_url: str = "", managers: int = 1, builder_state: Path | None = None, **env: str
+    ) -> None:
         self.root = root
+        self.builder_state = builder_state or root / "state"
         self.shared = root / "shared"
         self.state = root / "state"
         self.shared.mkdir(exist_ok=True)
@@ -102,12 +105,17 @@ class Stack:
             log = (self.root / f"{name}.log").open("ab")
             self.processes[name] = subprocess.Popen(
                 [sys.executable, "-m", module],
-                env=self.env | {"CLOUD_MANAGER_PORT": str(self.port(name))},
+                env=self.environment(name),
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
             log.close()
+
+    def environment(self, name: str) -> dict[str, str]:
+        if name == "builder":
+            return self.env | {"STATE_DIR": str(self.builder_state)}
+        return self.env | {"CLOUD_MANAGER_PORT": str(self.port(name))}
 
     def up(self) -> Stack:
         names = ["builder", *self.managers]

@@ -75,7 +75,7 @@ def served(stack: Stack) -> str:
 @pytest.mark.slow
 def test_killed_at_random_instants(stack: Stack) -> None:
     """Otherwise some instant between two steps is not covered."""
-    dice = random.Random(20261122)  # noqa: S311
+    dice = random.Random(20261122)
     for number in range(10):
         text = f"try {number}"
         stack.project(text=text, yaml=WITH_A_WHEEL)
