@@ -6,12 +6,12 @@ import hashlib
 import json
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from cloud_manager.deployment_spec import DeploymentSpec
-from image_builder.contract import ImageReference, Problem
+from image_builder.contract import BuildRequest, ImageReference, Problem
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -62,6 +62,10 @@ def may_become(old: Phase, new: Phase) -> bool:
     return old == new or new in LEGAL[old]
 
 
+Stage = Literal["new", "asked", "built", "applied"]
+"""How far a generation is: nothing done, its build asked for, its image known, its revision asked of the target."""
+
+
 class Facts(BaseModel):
     """What the controller has learned; written by it alone, kept as JSON. Unknown keys of newer versions are kept."""
 
@@ -80,6 +84,17 @@ class Facts(BaseModel):
     """Targets on which something of this project may exist; stored before the first call to any of them."""
     settled_generation: int = 0
     """The generation for which the world was last seen to match."""
+    generation: int = 0
+    """The newest generation that the controller has taken up; the fields below belong to it."""
+    stage: Stage = "new"
+    began: float = 0.0
+    """When this generation was taken up, or its healing began. Unix seconds."""
+    since: float = 0.0
+    """When the present phase began. Unix seconds."""
+    asking: BuildRequest | None = None
+    """Stored before the builder is asked: until its answer is stored, a build nobody has noted may exist."""
+    told: tuple[str, ...] = ()
+    """What the history has said already of this generation, so that it is not said again."""
 
 
 @dataclass(frozen=True, slots=True)
