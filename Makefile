@@ -1,0 +1,37 @@
+# Two commands: `make demo` shows it, `make test` proves it. Everything installs into .venv, made with python3 alone.
+PYTHON ?= python3
+VENV   ?= .venv
+SAMPLE ?= hello
+ONCE   ?=
+
+.PHONY: help demo test check bench clean install install-dev
+
+help:
+	@echo "make demo                 a deployment.yaml becomes a running service on this machine; Ctrl-C stops it"
+	@echo "make demo SAMPLE=digits   the same with a small PyTorch model, trained first"
+	@echo "make demo ONCE=1          stops by itself; exit 0 only if the service answered rightly"
+	@echo "make test                 every test that can run here, with the reasons for those that cannot"
+	@echo "make check                format, lint, types, imports, nothing of this machine in the repository"
+	@echo "make bench                requests per second of /status_request beside a bare route"
+	@echo "make clean                removes the environment and what demos and tests left"
+
+demo: install
+	@SAMPLE=$(SAMPLE) ONCE=$(ONCE) exec $(VENV)/bin/python samples/demo.py
+
+test: install-dev
+	@$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+check: install-dev
+	@VENV=$(VENV) scripts/check
+
+bench: install-dev
+	@$(VENV)/bin/python -m bench
+
+clean:
+	rm -rf $(VENV) .state build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+install:
+	@$(PYTHON) scripts/bootstrap.py $(VENV)
+
+install-dev:
+	@$(PYTHON) scripts/bootstrap.py --dev $(VENV)
