@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+import posixpath
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
-from image_builder.contract import BuildRequest
+from packaging.requirements import InvalidRequirement
+from packaging.requirements import Requirement as PythonRequirement
+
+from image_builder.contract import SCRATCH, BuildRequest, Requirement
+from image_builder.errors import BadBuildRequest
 from image_builder.file_hashes import FileHashes
+from image_builder.source_tree import SourceFile, read_tree
+from image_builder.work import StopFlag
 
+FORMAT = 1
+"""Part of every key: raised when the same inputs shall give another image than before."""
 
-@dataclass(frozen=True, slots=True)
-class SourceFile:
-    """One entry of the program. `path` is relative to the source folder, with `/`.
-
-    sha256: hex, of a file. target: what a link points to, relative to the link. mode: 0o644 or 0o755.
-    """
-
-    path: str
-    kind: Literal["file", "link", "folder"]
-    mode: int = 0o644
-    size: int = 0
-    sha256: str = ""
-    target: str = ""
+_HOME = "/workspace"
+_RESERVED = ("/opt/venv", "/opt/cloud-deploy")
 
 
 @dataclass(frozen=True, slots=True)
 class BuildPlan:
     """Everything a build does follows from this. Equal inputs have equal keys, whoever asks.
 
-    key: 64 hex digits over the request (without owner and origins) and all entries of files and weights.
+    key: 64 hex digits over the request (without owner, source and origins) and all entries of files and weights.
     source: the real folder that the paths are relative to.
     """
 
@@ -43,12 +42,192 @@ class BuildPlan:
     def id(self) -> str:
         return self.key[:32]
 
+    @property
+    def entrypoint(self) -> tuple[str, ...]:
+        return resolve_argv(self.request.entrypoint)
 
-def make_plan(request: BuildRequest, shared_root: Path, hashes: FileHashes) -> BuildPlan:
+    @property
+    def pre_exec(self) -> tuple[tuple[str, ...], ...]:
+        return tuple(resolve_argv(argv) for argv in self.request.pre_exec)
+
+    @property
+    def workdir(self) -> str:
+        """Absolute, normalised."""
+        return posixpath.normpath(posixpath.join(_HOME, self.request.workdir))
+
+
+def make_plan(request: BuildRequest, shared_root: Path, hashes: FileHashes, flag: StopFlag | None = None) -> BuildPlan:
     """Read the project and decide. Blocking (it hashes what `hashes` does not know): call it in a thread.
 
     Raises:
         BadBuildRequest: the request asks for what cannot be; code and words say what.
         SourceChanged: a file vanished while it was read.
     """
-    raise NotImplementedError(request, shared_root, hashes)
+    check_request(request)
+    source = _source_folder(request.source, shared_root)
+    weights = frozenset(_weight_path(path) for path in request.weights)
+    entries = read_tree(source, hashes, keep=weights, flag=flag)
+    heavy = tuple(entry for entry in entries if _below(entry.path, weights))
+    program = tuple(entry for entry in entries if not _below(entry.path, weights))
+    _check_files(request, {entry.path for entry in entries}, weights)
+    return BuildPlan(request, plan_key(request, entries), source, program, heavy)
+
+
+def plan_key(request: BuildRequest, entries: tuple[SourceFile, ...]) -> str:
+    """64 hex digits. Left out: who asks, where the files lie, and where a requirement was written."""
+    asked = request.model_dump(mode="json", exclude={"owner", "source", "requirements"})
+    asked["requirements"] = [requirement.text for requirement in request.requirements]
+    asked["weights"] = sorted(request.weights)
+    everything = {"format": FORMAT, "request": asked, "entries": [asdict(entry) for entry in entries]}
+    return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
+
+
+def resolve_argv(argv: tuple[str, ...]) -> tuple[str, ...]:
+    """What is executed: a `.py` runs with python, a `.sh` with sh, all else as it is."""
+    if argv and argv[0].endswith(".py"):
+        return ("python", *argv)
+    if argv and argv[0].endswith(".sh"):
+        return ("sh", *argv)
+    return argv
+
+
+def check_request(request: BuildRequest) -> None:
+    """Judge the request alone, without the files.
+
+    Raises:
+        BadBuildRequest
+    """
+    _check_supported(request)
+    for requirement in request.requirements:
+        check_requirement(requirement)
+    for argv in (request.entrypoint, *request.pre_exec):
+        if not argv or not argv[0] or any("\0" in word for word in argv):
+            raise BadBuildRequest(
+                "an entrypoint or pre_exec command is empty or holds a NUL character",
+                "Write deploy.entrypoint as the program's file, e.g. app.py.",
+                code="bad_command",
+            )
+    _check_workdir(request.workdir)
+
+
+def check_requirement(requirement: Requirement) -> PythonRequirement:
+    """The requirement as the resolver will see it: one PEP 508 line that needs no build from source.
+
+    Raises:
+        BadBuildRequest: names the line of the file it comes from.
+    """
+    where = f"{requirement.origin}: " if requirement.origin else ""
+    try:
+        parsed = PythonRequirement(requirement.text)
+    except InvalidRequirement as error:
+        raise BadBuildRequest(
+            f"{where}{requirement.text[:200]!r} is not a python requirement ({str(error).splitlines()[0]})",
+            "Write a name with an optional version, e.g. flask>=3.",
+            code="bad_requirement",
+        ) from error
+    if parsed.url and not _is_wheel_url(parsed.url):
+        raise BadBuildRequest(
+            f"{where}{parsed.name} is to be built from {parsed.url}",
+            "Name a released version, or the https address of a wheel; building packages comes with the next release.",
+            code="source_package_unsupported",
+        )
+    return parsed
+
+
+def _is_wheel_url(url: str) -> bool:
+    return url.startswith(("https://", "http://")) and url.partition("#")[0].partition("?")[0].endswith(".whl")
+
+
+def _check_supported(request: BuildRequest) -> None:
+    if request.system_packages:
+        raise BadBuildRequest(
+            f"system packages need a build engine ({', '.join(request.system_packages)[:200]})",
+            "Remove custom_packages.apt from build.components; a build engine comes with the next release.",
+            code="system_packages_unsupported",
+        )
+    if request.push is not None:
+        raise BadBuildRequest(
+            f"publishing to a registry ({request.push[:200]}) comes with the next release",
+            "Remove build.image_uri to keep the image in the builder's own store.",
+            code="registry_unsupported",
+        )
+    if request.engine is not None:
+        raise BadBuildRequest(
+            f"the build engine {request.engine} comes with the next release",
+            "Remove build.engine; the image is then assembled without one.",
+            code="engine_unsupported",
+        )
+    if request.base_image != SCRATCH:
+        raise BadBuildRequest(
+            f"the base image {request.base_image or f'python:{request.python}-slim'} cannot be fetched by this release",
+            "Set build.base_image: scratch.",
+            code="base_image_unsupported",
+        )
+
+
+def _check_workdir(workdir: str) -> None:
+    path = posixpath.normpath(posixpath.join(_HOME, workdir))
+    forbidden = path in ("/", "//", "/opt") or any(path == top or path.startswith(f"{top}/") for top in _RESERVED)
+    if forbidden or "\0" in workdir or ".." in workdir.split("/"):
+        raise BadBuildRequest(
+            f"the program cannot live in {workdir[:200]!r}",
+            "Set deploy.workdir to a folder of its own, e.g. /workspace.",
+            code="bad_workdir",
+        )
+
+
+def _source_folder(relative: str, shared_root: Path) -> Path:
+    root = shared_root.resolve()
+    if "\0" not in relative and not relative.startswith("/"):
+        source = (root / relative).resolve()
+        if source != root and source.is_relative_to(root):
+            if source.is_dir():
+                return source
+            raise BadBuildRequest(
+                f"the program folder {relative} does not exist",
+                "Put the program there, beside deployment.yaml.",
+                code="source_missing",
+            )
+    raise BadBuildRequest(
+        f"the program folder {relative[:200]!r} is outside the shared root",
+        "Keep the program below the shared root, without symbolic links that lead out of it.",
+        code="source_outside",
+    )
+
+
+def _weight_path(path: str) -> str:
+    cleaned = posixpath.normpath(path)
+    if not path or cleaned.startswith(("/", "../")) or cleaned in (".", ".."):
+        raise BadBuildRequest(
+            f"the weights {path[:200]!r} are not a file of the project",
+            "Name a file by its path relative to the program folder.",
+            code="bad_weights",
+        )
+    return cleaned
+
+
+def _below(path: str, tops: frozenset[str]) -> bool:
+    return path in tops or any(path.startswith(f"{top}/") for top in tops)
+
+
+def _check_files(request: BuildRequest, found: set[str], weights: frozenset[str]) -> None:
+    for weight in sorted(weights):
+        if not any(_below(path, frozenset({weight})) for path in found):
+            raise BadBuildRequest(
+                f"the weights {weight} are not in {request.source}",
+                "Put the file there, or correct its name in deployment.yaml.",
+                code="weights_missing",
+            )
+    script = posixpath.normpath(request.entrypoint[0])
+    written_later = bool(request.pre_exec)
+    if script.endswith((".py", ".sh")) and not script.startswith(("/", "..")) and not written_later:
+        _check_script(request, script, found)
+
+
+def _check_script(request: BuildRequest, script: str, found: set[str]) -> None:
+    if script not in found:
+        raise BadBuildRequest(
+            f"the entrypoint {script} is not in {request.source}",
+            "Put the file there (and not in .dockerignore), or correct deploy.entrypoint.",
+            code="entrypoint_missing",
+        )

@@ -2,27 +2,113 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from image_builder.disk import PartialFile, locked, sweep, write_whole
+
+REF_NAME = "org.opencontainers.image.ref.name"
+_DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 
 
 class Layout:
     """Blobs by digest (`sha256:<64 hex>`). What is visible is whole and on disk; several processes may share it."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
+        self._blobs = folder / "blobs" / "sha256"
+
+    def prepare(self) -> None:
+        """Make an empty layout unless there is one; sweep what dead writers left. Blocking."""
+        self._blobs.mkdir(parents=True, exist_ok=True)
+        sweep(self._blobs)
+        sweep(self.folder)
+        if not (self.folder / "oci-layout").exists():
+            write_whole(self.folder / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+        with locked(self.folder / ".lock"):
+            if not self._index.exists():
+                self._write_index([])
 
     def has(self, digest: str) -> bool:
-        raise NotImplementedError(digest)
+        return self.path(digest).is_file()
 
     def path(self, digest: str) -> Path:
         """Where a blob lies. ValueError for what is no sha256 digest; the file need not exist."""
-        raise NotImplementedError(digest)
+        match = _DIGEST.fullmatch(digest)
+        if match is None:
+            raise ValueError(f"not a sha256 digest: {digest[:100]!r}")
+        return self._blobs / match[1]
 
     def open_blob(self, digest: str) -> BinaryIO:
         """FileNotFoundError if it is not there."""
-        raise NotImplementedError(digest)
+        return self.path(digest).open("rb")
+
+    def writer(self, *, expected: int = 0) -> BlobWriter:
+        """A new blob. `expected`: its size in bytes, where known, for the words of a full disk."""
+        return BlobWriter(PartialFile(self._blobs, expected=expected))
+
+    def add(self, data: bytes) -> str:
+        """Store a small blob; its digest."""
+        with self.writer(expected=len(data)) as writer:
+            writer.write(data)
+            return writer.commit()
 
     def image(self, name: str) -> str | None:
         """Manifest digest of the image with this name (a plan's id), or None."""
-        raise NotImplementedError(name)
+        for row in self._manifests():
+            if row.get("annotations", {}).get(REF_NAME) == name:
+                return str(row["digest"])
+        return None
+
+    def name_image(self, name: str, descriptor: dict[str, Any]) -> None:
+        """Give the image of `descriptor` a name; an older image of that name loses it."""
+        row = {**descriptor, "annotations": {**descriptor.get("annotations", {}), REF_NAME: name}}
+        with locked(self.folder / ".lock"):
+            rows = [old for old in self._manifests() if old.get("annotations", {}).get(REF_NAME) != name]
+            if [*rows, row] != self._manifests():
+                self._write_index([*rows, row])
+
+    @property
+    def _index(self) -> Path:
+        return self.folder / "index.json"
+
+    def _manifests(self) -> list[dict[str, Any]]:
+        manifests: list[dict[str, Any]] = json.loads(self._index.read_bytes())["manifests"]
+        return manifests
+
+    def _write_index(self, manifests: list[dict[str, Any]]) -> None:
+        index = {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.index.v1+json",
+            "manifests": manifests,
+        }
+        write_whole(self._index, json.dumps(index).encode())
+
+
+class BlobWriter:
+    """Bytes on their way to a blob. A context manager: without `commit` nothing is left."""
+
+    def __init__(self, partial: PartialFile) -> None:
+        self._partial = partial
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        self._partial.write(data)
+        self._hash.update(data)
+        self.size += len(data)
+
+    def commit(self) -> str:
+        """The blob is durable and visible now; its digest."""
+        name = self._hash.hexdigest()
+        self._partial.move_to(name)
+        return f"sha256:{name}"
+
+    def __enter__(self) -> BlobWriter:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._partial.__exit__(*exc)
