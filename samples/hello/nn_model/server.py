@@ -1,0 +1,30 @@
+"""A service of twenty lines: it listens where PORT says and answers GET / with a greeting in JSON."""
+
+import json
+import os
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import humanize
+
+STARTED = time.time()
+
+
+class Hello(BaseHTTPRequestHandler):
+    def do_GET(self):
+        answer = {
+            "greeting": os.environ.get("GREETING", "Hello"),
+            "running_for": humanize.precisedelta(time.time() - STARTED, minimum_unit="milliseconds"),
+        }
+        body = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+if __name__ == "__main__":
+    port = int(os.environ.get("PORT", "8080"))
+    print(f"hello: listening on port {port}", flush=True)
+    ThreadingHTTPServer(("", port), Hello).serve_forever()
