@@ -5,6 +5,10 @@ HTTP codes are decided once, in `app.py`, from `http_status`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Self
+
+from cloud_manager.finding import Finding, in_order, summary
 from image_builder.contract import Problem
 
 
@@ -52,10 +56,20 @@ class NotFound(DeployError):
 
 
 class InvalidSpec(DeployError):
-    """deployment.yaml or the files it names are not right."""
+    """deployment.yaml or the files it names are not right. `findings` says where, in the order of the file."""
 
     code = "invalid_deployment_yaml"
     http_status = 422
+    findings: tuple[Finding, ...] = ()
+
+    @classmethod
+    def found(cls, findings: Iterable[Finding], *, fix: str = "", retryable: bool = False) -> Self:
+        """One error for all findings (at least one); `problem.cause` holds them in one line."""
+        rows = in_order(findings)
+        many = "Mend these lines and start again." if len(rows) > 1 else "Mend this line and start again."
+        error = cls(summary(rows), fix or many, retryable=retryable)
+        error.findings = rows
+        return error
 
 
 class TargetError(DeployError):
