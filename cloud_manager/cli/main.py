@@ -1,0 +1,301 @@
+"""`cloud-deploy`: the command line. Exit status: 0 done, 1 the thing asked about failed, 2 usage, 3 no manager."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.live import Live
+
+from cloud_manager.cli import follow, render, up, validate
+from cloud_manager.cli.client import Json, Manager, ManagerUnreachable
+from cloud_manager.errors import DeployError
+from cloud_manager.settings import ClientSettings, Settings
+
+FAILED, UNREACHABLE, INTERRUPTED = 1, 3, 130
+
+EXIT_CODES = """
+Exit status: 0 done; 1 what was asked about is wrong or failed; 2 the command is not right; 3 no manager answers.
+"""
+
+app = typer.Typer(
+    name="cloud-deploy",
+    help="One deployment.yaml becomes a running service.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+User = Annotated[str, typer.Argument(metavar="USER", help="user_id, a folder under SHARED_ROOT/common.")]
+Project = Annotated[str, typer.Argument(metavar="PROJECT", help="project_id, a folder of the user.")]
+Url = Annotated[str | None, typer.Option("--url", help="The manager; else CLOUD_MANAGER_URL.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Show the progress and wait for the end.")]
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")]
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    with failures_told(), up.interruptible():
+        app()
+
+
+@contextmanager
+def failures_told() -> Iterator[None]:
+    """Errors as two lines on stderr, and the exit status that belongs to them."""
+    try:
+        yield
+    except ManagerUnreachable as error:
+        _tell(render.problem(error.problem.model_dump()))
+        raise SystemExit(UNREACHABLE) from None
+    except DeployError as error:
+        _tell(render.problem(error.problem.model_dump()))
+        raise SystemExit(FAILED) from None
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+    except BrokenPipeError:  # `cloud-deploy logs … | head`
+        sys.stderr.close()  # python would complain once more while it ends
+        raise SystemExit(0) from None
+
+
+# --- without a manager ------------------------------------------------------------------------------------------
+
+
+@app.command("up")
+def up_command(
+    shared_root: Annotated[Path | None, typer.Option(help="Folder with common/USER/PROJECT; else SHARED_ROOT.")] = None,
+    state_dir: Annotated[Path | None, typer.Option(help="Database, images, logs; else STATE_DIR.")] = None,
+    ports: Annotated[
+        str | None, typer.Option(metavar="MANAGER:BUILDER", help="Ports on loopback; 0 is any free one.")
+    ] = None,
+    local: Annotated[
+        bool, typer.Option("--local", help="Allow `deploy.type: local`: programs run as you, unconfined.")
+    ] = False,
+) -> None:
+    """Start the image builder and the manager on this machine; Ctrl-C stops both."""
+    places = _places(shared_root, state_dir, ports, local)
+    with up.running(places, _tell) as pair:
+        typer.echo(_where(places))
+        try:
+            pair.watch()
+        except KeyboardInterrupt:
+            _tell("\nstopping the manager and the builder …")
+    _tell(
+        "stopped. Services of the local target go on running; to stop one: start `cloud-deploy up` again with the "
+        "same folders, then `cloud-deploy stop USER PROJECT`."
+    )
+
+
+@app.command("validate")
+def validate_command(
+    path: Annotated[Path, typer.Argument(help="A deployment.yaml, or the project folder that holds one.")],
+    files: Annotated[bool, typer.Option("--files", help="Also check that the files it names exist beside it.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Judge a deployment.yaml; needs no manager. Each finding is one line: file:line:column: path: message."""
+    verdict = validate.judge(path, files=files)
+    if as_json:
+        _print_json(verdict.as_json())
+    else:
+        for note in verdict.notes:
+            typer.echo(f"note: {note}")
+        for finding in verdict.findings:
+            typer.echo(str(finding))
+    if verdict.findings:
+        raise SystemExit(FAILED)
+    if not as_json:
+        typer.echo(f"{verdict.file}: good")
+
+
+# --- with a manager ---------------------------------------------------------------------------------------------
+
+
+@app.command()
+def start(user: User, project: Project, wait: Wait = False, url: Url = None, as_json: AsJson = False) -> None:
+    """Make a project run as its deployment.yaml says; repeating it with the same file changes nothing."""
+    with _manager(url) as manager:
+        row = _act(manager, manager.start, user, project, follow.is_up_or_failed if wait else None)
+    _show_result(row, as_json, done=f"running at {row['url']}" if row["url"] else row["phase"])
+    if wait and row["phase"] != "running":
+        raise SystemExit(FAILED)
+
+
+@app.command()
+def stop(user: User, project: Project, wait: Wait = False, url: Url = None, as_json: AsJson = False) -> None:
+    """Stop a project and remove what runs of it; repeating it is harmless."""
+    with _manager(url) as manager:
+        row = _act(manager, manager.stop, user, project, follow.is_down if wait else None)
+    _show_result(row, as_json, done=row["phase"])
+    if wait and row["phase"] != "stopped":
+        raise SystemExit(FAILED)
+
+
+@app.command()
+def status(
+    user: Annotated[str | None, typer.Argument(metavar="[USER", show_default=False)] = None,
+    project: Annotated[str | None, typer.Argument(metavar="PROJECT]", show_default=False)] = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on showing it, until Ctrl-C.")] = False,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """How far all projects are, or one of them; with one, exit status 1 if it has failed."""
+    if user is not None and project is None:
+        raise typer.BadParameter("give USER and PROJECT, or neither")
+    with _manager(url) as manager:
+
+        def look() -> list[Json]:
+            return [manager.deployment(user, project)] if user and project else manager.deployments()
+
+        if watch:
+            _watch(look)
+        rows = look()
+    if as_json:
+        _print_json(rows[0] if user else rows)
+    elif rows:
+        _console().print(render.table(rows))
+        for row in rows:
+            if row["problem"]:
+                _tell(render.problem(row["problem"]))
+    else:
+        _tell("no project was ever started here")
+    if user and rows[0]["phase"] == "failed":
+        raise SystemExit(FAILED)
+
+
+@app.command()
+def logs(
+    user: User,
+    project: Project,
+    following: Follow = False,
+    tail: Annotated[int, typer.Option("--tail", "-n", min=1, max=10_000, help="Begin with the last lines.")] = 200,
+    url: Url = None,
+) -> None:
+    """What the service itself has written."""
+    with _manager(url) as manager:
+        if not following:
+            typer.echo(manager.logs(user, project, tail=tail), nl=False)
+            return
+        for line in manager.follow_logs(user, project, tail=tail):
+            typer.echo(line)
+
+
+@app.command()
+def events(user: User, project: Project, following: Follow = False, url: Url = None, as_json: AsJson = False) -> None:
+    """What happened to a project, oldest first; with --json one object per line."""
+    show: Callable[[Json], str] = json.dumps if as_json else render.event
+    with _manager(url) as manager:
+        after = 0
+        while page := manager.events(user, project, after=after):
+            for event in page:
+                typer.echo(show(event))
+            after = page[-1]["sequence"]
+        for event in follow.events_for_ever(manager, user, project, after=after) if following else ():
+            typer.echo(show(event))
+
+
+@app.command()
+def schema(url: Url = None) -> None:
+    """The JSON Schema of deployment.yaml; from the manager with --url, else from this version."""
+    if url is None:
+        _print_json(validate.schema())
+        return
+    with _manager(url) as manager:
+        _print_json(manager.schema())
+
+
+# --- parts ------------------------------------------------------------------------------------------------------
+
+
+def _places(shared_root: Path | None, state_dir: Path | None, ports: str | None, local: bool) -> up.Places:
+    settings = Settings()
+    manager_port, builder_port = _ports(ports) if ports else (settings.cloud_manager_port, 7007)
+    return up.settled(
+        up.Places(
+            (shared_root or settings.shared_root).absolute(),
+            (state_dir or settings.state_dir).absolute(),
+            manager_port,
+            builder_port,
+            local,
+        )
+    )
+
+
+def _ports(text: str) -> tuple[int, int]:
+    manager, colon, builder = text.partition(":")
+    if not (colon and manager.isdecimal() and builder.isdecimal() and max(int(manager), int(builder)) <= 65535):
+        raise typer.BadParameter("write two ports, e.g. 8890:7007", param_hint="--ports")
+    return int(manager), int(builder)
+
+
+def _where(places: up.Places) -> str:
+    return "\n".join(
+        (
+            f"cloud manager   {places.manager_url}   API docs {places.manager_url}/docs",
+            f"image builder   {places.builder_url}   API docs {places.builder_url}/docs",
+            f"projects        {places.shared_root}/common/USER/PROJECT/deployment.yaml",
+            f"state and logs  {places.state_dir}",
+            f"local target    {'on: programs run as you, unconfined' if places.local else 'off (--local allows it)'}",
+            "Ctrl-C stops both.",
+        )
+    )
+
+
+def _act(
+    manager: Manager,
+    call: Callable[[str, str], Json],
+    user: str,
+    project: str,
+    rest: Callable[[Json], bool] | None,
+) -> Json:
+    """Start or stop; with `rest`, follow the project on stderr until it holds."""
+    if rest is None:
+        return call(user, project)
+    after = follow.last_sequence(manager, user, project)
+    row = call(user, project)
+    with follow.Follower(manager, user, project, Console(stderr=True), after=after) as follower:
+        return follower.until_rest(row["generation"], rest)
+
+
+def _show_result(row: Json, as_json: bool, *, done: str) -> None:
+    if as_json:
+        _print_json(row)
+    elif row["phase"] == "failed" and row["problem"]:
+        _tell(render.problem(row["problem"]))
+    else:
+        typer.echo(done)
+
+
+def _watch(look: Callable[[], list[Json]]) -> None:
+    """A live table until Ctrl-C, which is the way out and no failure."""
+    try:
+        with Live(render.table(look()), console=_console(), refresh_per_second=4) as live:
+            while True:
+                live.update(render.table(look()))
+                follow.pause()
+    except KeyboardInterrupt:
+        return
+
+
+def _manager(url: str | None) -> Manager:
+    return Manager(url or ClientSettings().cloud_manager_url)
+
+
+def _console() -> Console:
+    """Of a terminal's width; where the output goes into a file or pipe, wide, so that no line is folded."""
+    console = Console()
+    return console if console.is_terminal else Console(width=400)
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _tell(text: str) -> None:
+    typer.echo(text, err=True)

@@ -1,0 +1,126 @@
+"""How answers of the manager look in a terminal. Values are the JSON of `/api/v1`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from cloud_manager.cli.client import Json
+
+COLOURS = {"running": "green", "failed": "red", "stopped": "dim", "stopping": "yellow"}
+_ONE_LINE = " ".join
+
+
+def table(rows: Iterable[Json]) -> Table:
+    """Deployments, one line each; what is wrong stands under the table (see `problems`)."""
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("PROJECT", "STATUS", "TARGET", "UPDATED", "URL", "DETAIL"):
+        shown.add_column(name, overflow="fold")
+    for row in rows:
+        shown.add_row(
+            f"{row['user_id']}/{row['project_id']}",
+            Text(row["phase"], COLOURS.get(row["phase"], "cyan")),
+            row["target"] or "-",
+            clock_time(row["updated"]),
+            row["url"] or "-",
+            detail(row),
+        )
+    return shown
+
+
+def detail(row: Json) -> str:
+    """What is under way: the build's step and how many of its layers are there; else the manager's own words."""
+    build = row.get("build")
+    if row["phase"] == "building" and build:
+        layers = build["layers"]
+        ready = sum(layer["state"] in ("built", "reused") for layer in layers)
+        return f"{build['step']}, {ready} of {len(layers)} layers" if layers else str(build["step"])
+    if row["problem"]:
+        return str(row["problem"]["code"])
+    return one_line(row["detail"] or "")
+
+
+def problem(value: Json) -> str:
+    """Two lines, or three when there are log lines to show."""
+    return f"error: {value['cause']}\nfix: {value['fix']}"
+
+
+def event(value: Json) -> str:
+    """One line: time, kind, message, and the fix where something went wrong."""
+    line = f"{clock_time(value['time'])}  {value['kind']:<8} {one_line(value['message'])}"
+    fix = (value.get("problem") or {}).get("fix")
+    return f"{line}  ({one_line(fix)})" if fix and fix not in value["message"] else line
+
+
+def clock_time(unix: float) -> str:
+    """Local time of this machine; with the date, if it is not today's."""
+    then, today = datetime.fromtimestamp(unix).astimezone(), datetime.now().astimezone().date()
+    return then.strftime("%H:%M:%S" if then.date() == today else "%Y-%m-%d %H:%M:%S")
+
+
+def one_line(text: str) -> str:
+    return _ONE_LINE(text.split())
+
+
+def image_line(build: Json) -> str:
+    """What a finished build was, e.g. `image: 3 layers, 2 of them reused, 191.2 MB`."""
+    layers = build["layers"]
+    reused = sum(layer["state"] == "reused" for layer in layers)
+    size = sum(layer["size"] for layer in layers) / 1e6
+    return f"image: {len(layers)} layers, {reused} of them reused, {size:.1f} MB"
+
+
+class BuildBars:
+    """A bar per layer of a build, with bytes; shows nothing where the output is no terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("  {task.description}"),
+            BarColumn(bar_width=24),
+            DownloadColumn(),
+            TextColumn("{task.fields[state]}"),
+            console=console,
+            transient=True,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._build: str | None = None
+
+    def __enter__(self) -> BuildBars:
+        if self._progress.console.is_terminal:
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def show(self, build: Json | None) -> None:
+        """Take over the `build` of a deployment; a new build's layers replace the old one's."""
+        if not build:
+            return
+        if build["id"] != self._build:
+            self._clear()
+            self._build = build["id"]
+        for layer in build["layers"]:
+            self._show_layer(layer)
+
+    def _show_layer(self, layer: Json) -> None:
+        name = layer["name"]
+        if name not in self._tasks:
+            self._tasks[name] = self._progress.add_task(f"{name[:32]:<32}", total=None, state=layer["state"])
+        ready = layer["state"] in ("built", "reused")
+        total = (layer["size"] if ready else layer["total"]) or None
+        done = total or 0 if ready else layer["done"]
+        self._progress.update(self._tasks[name], completed=done, total=total, state=layer["state"])
+
+    def _clear(self) -> None:
+        for task in self._tasks.values():
+            self._progress.remove_task(task)
+        self._tasks.clear()
