@@ -1,0 +1,340 @@
+"""`make demo`: a sample goes from its deployment.yaml to an answer, called the way TANGO's project manager calls.
+
+SAMPLE names a folder beside this file; ONCE=1 stops by itself, with exit status 0 only if the service answered rightly.
+Everything it makes is in .state/demo of the checkout, so that a second run is fast; nothing it starts outlives it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console
+
+from cloud_manager.cli import follow, render, up
+from cloud_manager.cli.client import Manager
+from cloud_manager.errors import DeployError
+
+SAMPLES = Path(__file__).resolve().parent
+STATE = SAMPLES.parent / ".state" / "demo"
+USER = "demo"
+
+POLL = 2.0  # seconds between two status requests of the project manager
+LONGEST_WORD = 50  # characters; a longer body is an error to it
+PATIENCE = 900.0  # seconds; torch over a slow line takes minutes, once
+STOP_WITHIN = 30.0  # seconds
+
+out = Console(highlight=False, soft_wrap=True)
+
+
+class DemoFailed(DeployError):
+    code = "demo_failed"
+
+
+def main() -> int:
+    once = os.environ.get("ONCE", "") not in ("", "0")
+    pair: list[up.Pair] = []
+    try:
+        with up.interruptible():
+            run(os.environ.get("SAMPLE") or "hello", once, pair)
+    except DeployError as error:
+        out.print(f"[red]error:[/] {plain(error.problem.cause)}\n[yellow]fix:[/] {plain(error.problem.fix)}")
+        for daemon in (pair[0].builder, pair[0].manager) if pair else ():
+            out.print(f"[dim]the last lines of {daemon.log}:[/]\n{plain(daemon.tail())}")
+        return 1
+    except KeyboardInterrupt:
+        out.print("stopped; nothing is left running.")
+        return 130
+    return 0
+
+
+def run(name: str, once: bool, pairs: list[up.Pair]) -> None:
+    """The whole demo, from the folders to the last good-bye."""
+    sample = find(name)
+    home = STATE / name
+    with alone(home, name):
+        sample.prepare()
+        places = choose_places(home)
+        project = copy(sample, places.shared_root)
+        heading(f"starting the image builder and the cloud manager (logs in {short(places.logs)})")
+        with up.running(places, lambda text: out.print(f"  {text}")) as pair, Manager(places.manager_url) as manager:
+            pairs.append(pair)
+            with stopped_at_the_end(places, manager, name):
+                url = deploy(places, manager, name)
+                answer = sample.ask(url)
+                farewell(places, project, name, url, answer)
+                if not once:
+                    wait_for_interrupt(pair)
+    out.print("stopped; nothing is left running.")
+
+
+# --- the samples ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the demo knows of a sample: what it needs first, and what a right answer is."""
+
+    folder: Path
+    prepare: Callable[[], None]
+    ask: Callable[[str], str]
+    """Takes the service's URL, returns request and answer for people; DemoFailed if the answer is not right."""
+
+
+def find(name: str) -> Sample:
+    known = {
+        "hello": Sample(SAMPLES / "hello", lambda: None, ask_hello),
+        "digits": Sample(SAMPLES / "digits", train_digits, ask_digits),
+    }
+    if name not in known:
+        raise DemoFailed(f"there is no demo of a sample {name!r}", f"Set SAMPLE to one of: {', '.join(known)}.")
+    return known[name]
+
+
+def ask_hello(url: str) -> str:
+    answer = answer_of(httpx.get(url, timeout=10, trust_env=False))
+    if not str(answer.get("greeting", "")).startswith("Hello"):
+        raise DemoFailed(f"the service answered {answer}, without its greeting", "Read samples/hello/nn_model.")
+    return f"GET {url}\n  {json.dumps(answer)}"
+
+
+def ask_digits(url: str) -> str:
+    """Asks for a zero and a one drawn here; a model that learned anything knows both."""
+    lines = []
+    for digit, image in ((0, ZERO), (1, ONE)):
+        rows = [[16 if cell == "#" else 0 for cell in row] for row in image]
+        answer = answer_of(httpx.post(f"{url}/predict", json=rows, timeout=30, trust_env=False))
+        if answer.get("digit") != digit:
+            raise DemoFailed(
+                f"the model read {answer.get('digit')} where a {digit} was drawn",
+                "Remove samples/digits/nn_model/digits.pt and run again: the model is trained anew.",
+            )
+        sure = max(answer["probabilities"])
+        lines.append(
+            f"POST {url}/predict\n" + "\n".join(f"  {row}" for row in image) + f"\n  read as {digit} ({sure:.1%})"
+        )
+    return "\n".join(lines)
+
+
+ZERO = ("..###...", ".##.##..", ".#...#..", ".#...#..", ".#...#..", ".#...#..", ".##.##..", "..###...")
+ONE = ("...##...", "..###...", ".####...", "...##...", "...##...", "...##...", "...##...", "...###..")
+
+
+def answer_of(response: httpx.Response) -> dict[str, Any]:
+    try:
+        value = response.raise_for_status().json()
+    except (httpx.HTTPStatusError, ValueError) as error:
+        raise DemoFailed(f"the service answered {response.status_code}: {response.text[:200]}", str(error)) from error
+    return value if isinstance(value, dict) else {"answer": value}
+
+
+def train_digits() -> None:
+    """Train where there are no weights yet, in an environment that uv makes for it."""
+    folder = SAMPLES / "digits"
+    if (folder / "nn_model" / "digits.pt").is_file():
+        return
+    heading("training the model (once; torch is fetched if this machine does not have it yet)")
+    python = STATE / "train" / "bin" / "python"
+    uv_pip = ["uv", "pip", "install", "--quiet", "--python", str(python), *cpu_torch()]
+    command(
+        [sys.executable, "-m", "uv", "venv", "--quiet", "--clear", "--python", sys.executable, str(STATE / "train")]
+    )
+    command([sys.executable, "-m", *uv_pip, *TRAINING])
+    command([str(python), str(folder / "train.py")])
+
+
+TRAINING = ("torch==2.13.0", "scikit-learn")
+
+
+def cpu_torch() -> list[str]:
+    """Options that keep CUDA out: none where the plain resolve brings none (macOS, a host with CPU wheels)."""
+    plain_resolve = subprocess.run(
+        [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-header", "-"],
+        input="\n".join(TRAINING),
+        env=uv_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return ["--torch-backend", "cpu"] if "nvidia-" in plain_resolve.stdout or plain_resolve.returncode else []
+
+
+def uv_environment() -> dict[str, str]:
+    """uv does not read pip's settings; the builder's own translation of them serves the training too."""
+    return {**os.environ}
+
+
+def command(words: list[str]) -> None:
+    done = subprocess.run(words, env=uv_environment(), check=False)
+    if done.returncode:
+        raise DemoFailed(f"{' '.join(words)} ended with {done.returncode}", "Read the lines above; then run again.")
+
+
+# --- the project manager's way ----------------------------------------------------------------------------------
+
+
+def deploy(places: up.Places, manager: Manager, name: str) -> str:
+    """Call /start, then ask every two seconds, while the progress is drawn. Returns the service's URL."""
+    heading(f"GET /start?user_id={USER}&project_id={name}, then GET /status_request every {POLL:.0f} s")
+    out.print(f"  [bold]{tango(places, '/start', name)}[/]")
+    word, asked, end = "", 0.0, time.monotonic() + PATIENCE
+    with follow.Follower(manager, USER, name, out) as follower:
+        while word != "running":
+            if time.monotonic() - asked >= POLL:
+                asked = time.monotonic()
+                word = say_new(word, tango(places, "/status_request", name))
+            row = follower.look()
+            if word == "failed":
+                raise reason(row)
+            if time.monotonic() > end:
+                raise DemoFailed(f"the service is not up after {PATIENCE:.0f} s: {word}", "Look at the events above.")
+            follow.pause()
+        row = follower.look()
+    if row["build"]:
+        out.print(f"  {render.image_line(row['build'])}")
+    return str(row["url"])
+
+
+def tango(places: up.Places, path: str, name: str) -> str:
+    """One GET as TANGO's project manager sends it, and the word that it reads from the body."""
+    answer = httpx.get(
+        places.manager_url + path,
+        headers={"Content-Type": "text/plain"},
+        params={"user_id": USER, "project_id": name},
+        timeout=30,
+        trust_env=False,
+    )
+    word = answer.text.replace('"', "")
+    if answer.is_error or len(word) > LONGEST_WORD:
+        raise DemoFailed(f"{path} answered {answer.status_code}: {word}", "Mend what it names; then run again.")
+    return word
+
+
+def say_new(old: str, new: str) -> str:
+    if new != old:
+        out.print(f"  [bold]{new}[/]")
+    return new
+
+
+def reason(row: dict[str, Any]) -> DemoFailed:
+    problem = row["problem"] or {"cause": "the deployment failed", "fix": "Look at the events above."}
+    return DemoFailed(problem["cause"], problem["fix"])
+
+
+@contextlib.contextmanager
+def stopped_at_the_end(places: up.Places, manager: Manager, name: str) -> Iterator[None]:
+    """/stop, and wait for `stopped`, whatever happened."""
+    try:
+        yield
+    finally:
+        with up.deaf():
+            heading(f"GET /stop?user_id={USER}&project_id={name}")
+            try:
+                stop(places, manager, name)
+            except (DeployError, httpx.TransportError) as error:
+                out.print(f"[red]the service could not be stopped in order:[/] {plain(str(error))}")
+
+
+def stop(places: up.Places, manager: Manager, name: str) -> None:
+    if manager_knows(manager, name):
+        out.print(f"  [bold]{tango(places, '/stop', name)}[/]")
+        word, end = "", time.monotonic() + STOP_WITHIN
+        while word != "stopped" and time.monotonic() < end:
+            word = say_new(word, tango(places, "/status_request", name))
+            follow.pause()
+
+
+def manager_knows(manager: Manager, name: str) -> bool:
+    return any((row["user_id"], row["project_id"]) == (USER, name) for row in manager.deployments())
+
+
+# --- folders, ports, words --------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def alone(home: Path, name: str) -> Iterator[None]:
+    """Two demos of one sample would fight over one state folder."""
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DemoFailed(f"a demo of {name} is running already", "End that one first, with Ctrl-C.") from error
+        yield
+
+
+def choose_places(home: Path) -> up.Places:
+    """The usual ports if they are free, else any."""
+    ports = {"cloud manager": 8890, "image builder": 7007}
+    for service, port in ports.items():
+        if not up.is_free(port):
+            out.print(f"port {port} is in use, so the {service} takes another")
+            ports[service] = 0
+    manager, builder = ports.values()
+    return up.settled(up.Places(home / "shared", home / "state", manager, builder, local=True))
+
+
+def copy(sample: Sample, shared_root: Path) -> Path:
+    """Put the sample where TANGO's code generator would put it."""
+    target = shared_root / "common" / USER / sample.folder.name
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(sample.folder, target, ignore=shutil.ignore_patterns("__pycache__", ".gitignore", "train.py"))
+    return target
+
+
+def farewell(places: up.Places, project: Path, name: str, url: str, answer: str) -> None:
+    cli = f"{short(Path(sys.executable).parent)}/cloud-deploy"
+    tail = f"--url {places.manager_url}" if places.manager_port != 8890 else ""
+    heading("the service answers")
+    out.print(f"  {plain(answer)}".replace("\n", "\n  "))
+    heading("look around")
+    rows = [
+        ("the service", url),
+        ("the manager's API", f"{places.manager_url}/docs"),
+        ("the builder's API", f"{places.builder_url}/docs"),
+        ("ask it yourself", f"curl {url}"),
+        ("change it", f"edit {short(project / 'nn_model' / 'server.py')}"),
+        ("deploy it again", f"{cli} start {USER} {name} --wait {tail}"),
+        ("see how it is", f"{cli} status {USER} {name} {tail}"),
+        ("its log, its history", f"{cli} logs {USER} {name} {tail}; {cli} events {USER} {name} {tail}"),
+    ]
+    for what, where in rows:
+        out.print(f"  {what:<22}{plain(where.rstrip())}")
+
+
+def wait_for_interrupt(pair: up.Pair) -> None:
+    out.print("\n[bold]Ctrl-C stops everything.[/]")
+    try:
+        pair.watch()
+    except KeyboardInterrupt:
+        out.print()
+
+
+def heading(text: str) -> None:
+    out.print(f"[bold cyan]==>[/] {plain(text)}")
+
+
+def plain(text: str) -> str:
+    """Text that may hold brackets, which rich would take for markup."""
+    return text.replace("[", r"\[")
+
+
+def short(path: Path) -> str:
+    with contextlib.suppress(ValueError):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
