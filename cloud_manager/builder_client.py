@@ -1,0 +1,169 @@
+"""The image builder over HTTP: `builder.Builder`, spoken with httpx."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
+from typing import Any, TypeVar
+
+import httpx
+from httpx_sse import SSEError, aconnect_sse
+from pydantic import BaseModel, ValidationError
+
+from cloud_manager.errors import BuilderUnavailable, DeployError
+from image_builder.contract import BuildEvent, BuildRequest, BuildStatus, ImageReference, Problem
+
+_TIMEOUT = httpx.Timeout(10.0, connect=3.0)
+# A build may be silent for long (one large wheel). A dead builder closes the connection; a lost network shows here.
+_STREAM_TIMEOUT = httpx.Timeout(10.0, connect=3.0, read=90.0)
+# Leaving a build returns when what ran is dead, which may take a moment.
+_RELEASE_TIMEOUT = httpx.Timeout(30.0, connect=3.0)
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class BuilderClient:
+    """One connection pool to one builder. Errors are those of `builder.Builder`."""
+
+    def __init__(self, url: str) -> None:
+        """url: e.g. `http://127.0.0.1:7007`."""
+        self._url = url.rstrip("/")
+        # The builder is a neighbour: a proxy meant for the internet (http_proxy) must not come between.
+        self._http = httpx.AsyncClient(base_url=self._url, timeout=_TIMEOUT, trust_env=False)
+
+    async def submit(self, request: BuildRequest) -> BuildStatus:
+        response = await self._call("POST", "/builds", json=request.model_dump(mode="json"))
+        return self._read(BuildStatus, response)
+
+    async def status(self, build_id: str) -> BuildStatus | None:
+        response = await self._call("GET", f"/builds/{build_id}", absent_is_fine=True)
+        return None if response.status_code == 404 else self._read(BuildStatus, response)
+
+    async def release(self, build_id: str, owner: str) -> None:
+        await self._call(
+            "DELETE", f"/builds/{build_id}", absent_is_fine=True, params={"owner": owner}, timeout=_RELEASE_TIMEOUT
+        )
+
+    async def events(self, build_id: str, *, after: int = 0) -> AsyncIterator[BuildEvent]:
+        """A stream that breaks before the build is done raises `BuilderUnavailable`: ask again with `after`."""
+        path = f"/builds/{build_id}/events"
+        with self._reachable():
+            async with aconnect_sse(
+                self._http, "GET", path, params={"after": after}, timeout=_STREAM_TIMEOUT
+            ) as source:
+                if source.response.is_error:
+                    await source.response.aread()
+                    self._raise_for(source.response)
+                async for message in source.aiter_sse():
+                    if message.data:
+                        yield self._parse(BuildEvent, message.data)
+
+    async def blob(self, image: ImageReference, digest: str) -> AsyncIterator[bytes]:
+        """A connection that breaks on the way is taken up once where it broke.
+
+        Raises:
+            BuilderUnavailable: it broke again, or what came is not what `digest` says (code `digest_mismatch`).
+        """
+        kind = "manifests" if digest == image.digest else "blobs"
+        path = f"/v2/{image.repository}/{kind}/{digest}"
+        seen = hashlib.sha256()
+        received = 0
+        for last_try in (False, True):
+            try:
+                async with aclosing(self._bytes(path, start=received)) as chunks:
+                    async for chunk in chunks:
+                        seen.update(chunk)
+                        received += len(chunk)
+                        yield chunk
+                break
+            except httpx.TransportError as error:
+                if last_try:
+                    raise self._unreachable(error) from error
+        if f"sha256:{seen.hexdigest()}" != digest:
+            raise BuilderUnavailable(
+                f"what the image builder at {self._url} sent as {digest} has other bytes",
+                "It is asked again; if this repeats, delete the builder's STATE_DIR/builder and build anew",
+                code="digest_mismatch",
+            )
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    async def _bytes(self, path: str, *, start: int) -> AsyncGenerator[bytes, None]:
+        """The bytes from `start` on, also from a server that ignores Range. Raises httpx.TransportError."""
+        headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
+        if start:
+            headers["Range"] = f"bytes={start}-"
+        async with self._http.stream("GET", path, headers=headers, timeout=_STREAM_TIMEOUT) as response:
+            if start and response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+                return  # All had come before the connection broke; the digest decides.
+            if response.is_error:
+                await response.aread()
+                self._raise_for(response)
+            skip = 0 if response.status_code == httpx.codes.PARTIAL_CONTENT else start
+            async for chunk in response.aiter_raw(1 << 18):
+                fresh = chunk[skip:]
+                skip -= len(chunk) - len(fresh)
+                if fresh:
+                    yield fresh
+
+    async def _call(self, method: str, path: str, *, absent_is_fine: bool = False, **options: Any) -> httpx.Response:
+        with self._reachable():
+            response = await self._http.request(method, path, **options)
+        if response.is_error and not (absent_is_fine and response.status_code == 404):
+            self._raise_for(response)
+        return response
+
+    @contextmanager
+    def _reachable(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+        except (SSEError, httpx.DecodingError) as error:
+            raise self._stranger(str(error)) from error
+
+    def _unreachable(self, error: httpx.TransportError) -> BuilderUnavailable:
+        reason = str(error) or type(error).__name__
+        return BuilderUnavailable(
+            f"the image builder at {self._url} does not answer ({reason})",
+            "Check that image_builder runs and that IMAGE_BUILDER_URL names it; the work goes on when it is back",
+        )
+
+    def _stranger(self, reason: str) -> BuilderUnavailable:
+        return BuilderUnavailable(
+            f"what answers at {self._url} does not speak as an image builder ({' '.join(reason.split())[:200]})",
+            "Check that IMAGE_BUILDER_URL names the image builder and that both have the same version",
+        )
+
+    def _raise_for(self, response: httpx.Response) -> None:
+        """4xx: the builder's own words. 5xx: it is not able to answer now."""
+        problem = self._problem(response)
+        if response.status_code >= 500:
+            words = problem.cause if problem else f"HTTP {response.status_code}"
+            raise BuilderUnavailable(
+                f"the image builder at {self._url} cannot answer now ({words})",
+                problem.fix if problem else "Look into the log of image_builder; the work goes on when it answers",
+            )
+        if problem is None:
+            raise self._stranger(f"HTTP {response.status_code}")
+        if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
+            problem = problem.model_copy(update={"retryable": True})
+        raise DeployError.of(problem)
+
+    @staticmethod
+    def _problem(response: httpx.Response) -> Problem | None:
+        try:
+            return Problem.model_validate(response.json()["error"])
+        except (ValueError, KeyError, TypeError):  # Not our error shape: a proxy's page, another program.
+            return None
+
+    def _read(self, model: type[Model], response: httpx.Response) -> Model:
+        return self._parse(model, response.content)
+
+    def _parse(self, model: type[Model], data: str | bytes) -> Model:
+        try:
+            return model.model_validate_json(data)
+        except ValidationError as error:
+            raise self._stranger(str(error)) from error

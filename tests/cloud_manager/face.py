@@ -1,0 +1,183 @@
+"""The manager's HTTP face on a real port, over parts in memory: what the tests of the routes talk to."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from time import monotonic
+from typing import Any, TypeVar
+
+from cloud_manager.app import create_app
+from cloud_manager.board import Board
+from cloud_manager.clock import SystemClock
+from cloud_manager.deployment import Key, Phase
+from cloud_manager.deployment_spec import Deploy, DeploymentSpec, LoadedSpec
+from cloud_manager.errors import DeployError
+from cloud_manager.routes.event_stream import EventStreams
+from cloud_manager.routes.parts import Collaborators
+from cloud_manager.server import Server, listen, url_of
+from image_builder.contract import BuildEvent, BuildRequest, BuildState, BuildStatus, ImageReference
+from tests.fakes.memory_store import MemoryStore
+
+T = TypeVar("T")
+PROJECT = Key("7", "42")
+SPEC = LoadedSpec(DeploymentSpec(deploy=Deploy(type="local")))
+
+
+def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    """Wait, bounded, until something holds."""
+    end = monotonic() + seconds
+    pause = threading.Event()
+    while not condition():
+        assert monotonic() < end, "it did not come about"
+        pause.wait(0.01)
+
+
+class FakeDeployments:
+    def __init__(self, store: MemoryStore, board: Board) -> None:
+        self.store, self.board = store, board
+        self.error: Exception | None = None
+        self.calls: list[tuple[str, Key]] = []
+
+    async def start(self, key: Key) -> None:
+        await self._act("start", key)
+        self.board.put([await self.store.want_present(key, SPEC, now=100.0)])
+
+    async def stop(self, key: Key) -> None:
+        await self._act("stop", key)
+        row = await self.store.want_absent(key, now=101.0)
+        self.board.put([row] if row else [])
+
+    async def _act(self, what: str, key: Key) -> None:
+        self.calls.append((what, key))
+        if self.error:
+            raise self.error
+
+
+class FakeController:
+    def __init__(self) -> None:
+        self.dies = asyncio.Event()
+        self.build: BuildStatus | None = None
+
+    async def run(self) -> None:
+        await self.dies.wait()
+        raise RuntimeError("the controller's own mistake")
+
+    def build_status(self, key: Key) -> BuildStatus | None:
+        return self.build
+
+
+class FakeTarget:
+    """Two lines of log, and, followed, one more for each `say`."""
+
+    def __init__(self) -> None:
+        self.more: asyncio.Queue[str] = asyncio.Queue()
+
+    async def logs(self, key: Key, *, tail: int, follow: bool) -> AsyncIterator[str]:
+        for line in ["listening on 8080", "GET / 200"][-tail:]:
+            yield line
+        while follow:
+            yield await self.more.get()
+
+
+class FakeTargets:
+    def __init__(self) -> None:
+        self.target = FakeTarget()
+
+    def get(self, name: str) -> Any:
+        return self.target
+
+    def available(self) -> tuple[str, ...]:
+        return ("local",)
+
+
+class FakeBuilder:
+    def __init__(self) -> None:
+        self.error: DeployError | None = None
+        self.history: list[BuildEvent] = []
+
+    async def status(self, build_id: str) -> BuildStatus | None:
+        if self.error:
+            raise self.error
+        return None
+
+    async def events(self, build_id: str, *, after: int = 0) -> AsyncIterator[BuildEvent]:
+        for event in self.history[after:]:
+            yield event
+        if self.error:
+            raise self.error
+
+
+class Face:
+    """A running server. `store`, `board` … may be changed through `do`, which runs in the server's loop."""
+
+    def __init__(self) -> None:
+        self.store, self.board = MemoryStore(), Board()
+        self.deployments = FakeDeployments(self.store, self.board)
+        self.controller, self.targets, self.builder = FakeController(), FakeTargets(), FakeBuilder()
+        self.parts = Collaborators(
+            deployments=self.deployments,
+            controller=self.controller,
+            store=self.store,
+            board=self.board,
+            targets=self.targets,
+            builder=self.builder,  # type: ignore[arg-type]
+            clock=SystemClock(),
+            streams=EventStreams(keep_alive=0.2),
+        )
+        self.app = create_app(self.parts, on_death=self._died)
+        self.listener = listen("127.0.0.1", 0)
+        self.url = url_of(self.listener)
+        self.server = Server(self.app, self.parts.streams.close)
+        self.died = False
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self._serve, daemon=True)
+
+    def _died(self) -> None:
+        self.died = self.server.should_exit = True
+
+    def _serve(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
+            runner.run(self.server.serve(sockets=[self.listener]))
+
+    def do(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(10)
+
+    def know(self, phase: Phase, key: Key = PROJECT, **facts: object) -> None:
+        """Make the project one in this phase."""
+
+        async def change() -> None:
+            row = await self.store.want_present(key, SPEC, now=100.0)
+            row = replace(row, phase=phase, facts=row.facts.model_copy(update=facts), updated=row.updated + 1)
+            self.store.memory.rows[key] = row
+            self.board.put([row])
+
+        self.do(change())
+
+    def stop(self) -> None:
+        self.server.should_exit = True
+        self.thread.join(10)
+        assert not self.thread.is_alive(), "the server did not end"
+
+
+@contextmanager
+def served() -> Iterator[Face]:
+    face = Face()
+    face.thread.start()
+    until(lambda: face.server.started)
+    try:
+        yield face
+    finally:
+        face.stop()
+
+
+def image(digest: str = "ab" * 32) -> ImageReference:
+    return ImageReference(repository="builds/1", digest=f"sha256:{digest}", size=3)
+
+
+def build(state: BuildState = BuildState.RUNNING) -> BuildStatus:
+    request = BuildRequest(owner="7/42", source="common/7/42/nn_model", entrypoint=("python", "app.py"))
+    return BuildStatus(id="b" * 32, state=state, step="layers", request=request, created=1.0)
