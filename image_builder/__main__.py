@@ -1,0 +1,96 @@
+"""`python -m image_builder`: build the concretes and serve."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from contextlib import closing
+from functools import partial
+
+import uvicorn
+
+from image_builder.app import create_app
+from image_builder.build_queue import BuildQueue, Maker
+from image_builder.build_store import BuildStore
+from image_builder.clock import SystemClock
+from image_builder.errors import BuildError
+from image_builder.folder_lock import folder_lock
+from image_builder.kept_image import is_whole
+from image_builder.pipeline import Workshop, build
+from image_builder.plan import make_plan
+from image_builder.settings import Settings
+
+_GRACE = 5  # seconds that open connections have to end; what runs is stopped after that
+
+
+class Server(uvicorn.Server):
+    """Says where it listens, and lets those go who listen to events before it waits for their connections."""
+
+    def __init__(self, config: uvicorn.Config, queue: BuildQueue) -> None:
+        super().__init__(config)
+        self._queue = queue
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for server in self.servers[:1]:
+            host, port = server.sockets[0].getsockname()[:2]
+            where = f"[{host}]" if ":" in host else host
+            sys.stdout.write(f"image builder: http://{where}:{port} (API: http://{where}:{port}/docs)\n")
+            sys.stdout.flush()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._queue.end_streams()
+        await super().shutdown(sockets)
+
+
+async def serve(settings: Settings, workshop: Workshop, maker: Maker) -> None:
+    """Until a signal. Builds that run then go on at the next start."""
+    store = BuildStore(settings.state_dir / "builder" / "builds")
+    queue = BuildQueue(store, maker, SystemClock(), workers=settings.build_workers, size=settings.build_queue_size)
+    config = uvicorn.Config(
+        create_app(queue, workshop.layout),
+        host=settings.image_builder_host,
+        port=settings.image_builder_port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=_GRACE,
+    )
+    server = Server(config, queue)
+    await server.serve()
+    if not server.started:
+        raise SystemExit(3)  # the log says why
+
+
+def maker_of(settings: Settings, workshop: Workshop) -> Maker:
+    return Maker(
+        plan=partial(make_plan, shared_root=settings.shared_root, hashes=workshop.hashes),
+        build=lambda plan, report: build(plan, workshop, report),
+        has_image=lambda image: is_whole(workshop.layout, image.digest),
+    )
+
+
+def main() -> int:
+    settings = Settings()
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    # uvicorn raises the signal anew once it has stopped; this way what is open is closed then, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        with (
+            folder_lock(settings.state_dir / "builder"),
+            closing(Workshop.open(settings.state_dir, os.environ)) as workshop,
+        ):
+            asyncio.run(serve(settings, workshop, maker_of(settings, workshop)))
+    except KeyboardInterrupt:
+        return 0
+    except BuildError as error:
+        sys.stderr.write(f"image builder: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

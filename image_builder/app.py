@@ -1,0 +1,92 @@
+"""The web application: routes, errors as answers, and the life of the queue."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from image_builder import registry_routes, routes
+from image_builder.build_queue import BuildQueue
+from image_builder.contract import Problem
+from image_builder.errors import BuildError
+from image_builder.oci.layout import Layout
+
+_LARGEST_BODY = 1 << 20
+_AGAIN_AFTER = "5"  # seconds; what is asked of a client that came at a bad time
+
+
+def create_app(queue: BuildQueue, layout: Layout) -> FastAPI:
+    """The queue lives as long as the application: builds go on at its start, and are left to go on at its end."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await queue.start()
+        yield
+        await queue.close()
+
+    app = FastAPIOffline(title="Cloud Deploy image builder", version="1", lifespan=lifespan)
+    app.state.queue = queue
+    app.state.layout = layout
+    app.include_router(routes.router)
+    app.include_router(registry_routes.router)
+    app.add_exception_handler(registry_routes.RegistryError, registry_routes.answer_registry_error)
+    for kind in (BuildError, RequestValidationError, StarletteHTTPException, Exception):
+        app.add_exception_handler(kind, _answer_error)
+    app.add_middleware(BodyLimit, largest=_LARGEST_BODY)
+    return app
+
+
+async def _answer_error(request: Request, error: Exception) -> JSONResponse:
+    """The one place where errors become answers. What is unknown is logged whole by the server, and told to nobody."""
+    status, problem, headers = 500, _problem("internal", "internal", "Look into the builder's log."), {}
+    if isinstance(error, BuildError):
+        status, problem = error.http_status, error.problem
+    elif isinstance(error, RequestValidationError):
+        status, problem = 422, _invalid(error)
+    elif isinstance(error, StarletteHTTPException):
+        status, headers = error.status_code, dict(error.headers or {})
+        code = HTTPStatus(status).name.lower()
+        cause = f"{request.method} {request.url.path}: {error.detail}"
+        problem = _problem(code, cause, "See /docs for what can be asked.")
+    if problem.retryable:
+        headers["Retry-After"] = _AGAIN_AFTER
+    return JSONResponse(routes.ErrorAnswer(error=problem).model_dump(), status_code=status, headers=headers)
+
+
+def _invalid(error: RequestValidationError) -> Problem:
+    findings = [f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors()]
+    cause = "; ".join(findings).replace("\n", " ")
+    return _problem("invalid_request", cause[:1000], "Correct what is named; see /docs for what is expected.")
+
+
+def _problem(code: str, cause: str, fix: str) -> Problem:
+    return Problem(code=code, cause=cause, fix=fix)
+
+
+class BodyLimit:
+    """ASGI middleware: a body over the limit is refused with 413, declared or not, before it fills the memory."""
+
+    def __init__(self, app: ASGIApp, largest: int) -> None:
+        self._app = app
+        self._largest = largest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._largest:
+                raise HTTPException(413, f"the request is larger than {self._largest} bytes")
+            return message
+
+        await self._app(scope, counted, send)

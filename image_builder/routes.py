@@ -1,0 +1,131 @@
+"""The builder's API: builds, their events, images."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import Field
+
+from image_builder.build_queue import BuildQueue
+from image_builder.contract import BuildRequest, BuildState, BuildStatus, Problem, Wire
+
+
+class ErrorAnswer(Wire):
+    """Every error answer of this API."""
+
+    error: Problem
+
+
+class ImageRow(Wire):
+    """An image kept by this builder; pull it as `<this host>/<repository>@<digest>`."""
+
+    repository: str
+    digest: str
+    size: int = Field(description="Sum of the compressed layers, in bytes.")
+    created: float = Field(description="Unix time, seconds.")
+
+
+class Health(Wire):
+    status: str
+    queued: int = Field(description="Builds that wait.")
+    running: int = Field(description="Builds that run.")
+
+
+def _queue(request: Request) -> BuildQueue:
+    queue: BuildQueue = request.app.state.queue
+    return queue
+
+
+Queue = Annotated[BuildQueue, Depends(_queue)]
+BuildId = Annotated[str, Path(description="The id of a build, 32 hex digits.")]
+Limit = Annotated[int, Query(ge=1, le=1000, description="At most so many, newest first.")]
+_Answers = dict[int | str, dict[str, Any]]
+_MISSING: _Answers = {404: {"model": ErrorAnswer, "description": "There is no such build."}}
+_INVALID: _Answers = {422: {"model": ErrorAnswer, "description": "The call, or what is asked for, is not right."}}
+_REFUSED: _Answers = {
+    413: {"model": ErrorAnswer, "description": "The request is too large."},
+    429: {"model": ErrorAnswer, "description": "Too many builds wait; see Retry-After."},
+    507: {"model": ErrorAnswer, "description": "The disk is full."},
+}
+
+router = APIRouter(responses={500: {"model": ErrorAnswer, "description": "A fault of the builder; its log has more."}})
+
+
+@router.post(
+    "/builds",
+    summary="Ask for an image",
+    status_code=202,
+    responses={200: {"model": BuildStatus, "description": "The image is there."}, **_INVALID, **_REFUSED},
+    tags=["builds"],
+)
+async def ask(body: BuildRequest, queue: Queue, response: Response) -> BuildStatus:
+    """The same inputs have one build, whoever asks and however often: it is joined, or its image answered at once.
+
+    A build that failed or was cancelled is run again.
+    """
+    status = await queue.submit(body)
+    response.status_code = 200 if status.state is BuildState.SUCCEEDED else 202
+    return status
+
+
+@router.get("/builds", summary="Builds, newest first", responses=_INVALID, tags=["builds"])
+async def list_builds(queue: Queue, state: BuildState | None = None, limit: Limit = 100) -> list[BuildStatus]:
+    return await queue.newest(state, limit)
+
+
+@router.get("/builds/{build_id}", summary="One build", responses=_MISSING, tags=["builds"])
+async def show(build_id: BuildId, queue: Queue) -> BuildStatus:
+    return await queue.status(build_id)
+
+
+async def _known(build_id: BuildId, queue: Queue) -> str:
+    """A build that is not there is an answer of its own, before the stream begins."""
+    return (await queue.status(build_id)).id
+
+
+@router.get(
+    "/builds/{build_id}/events",
+    summary="What happens in a build",
+    response_class=EventSourceResponse,
+    responses={**_MISSING, **_INVALID},
+    tags=["builds"],
+)
+async def events(
+    known: Annotated[str, Depends(_known)],
+    queue: Queue,
+    after: Annotated[int, Query(ge=0, description="Number of the last event that the caller has.")] = 0,
+    last_event_id: Annotated[int | None, Header(ge=0, description="As `after`, which it overrides.")] = None,
+) -> AsyncIterator[ServerSentEvent]:
+    """Server-sent events, each with a `BuildEvent` as data: first the history, then what happens.
+
+    The stream ends after the event of kind `done`. Should it end without one, the builder is restarting: ask again
+    with the number of the last event.
+    """
+    async for event in queue.events(known, after if last_event_id is None else last_event_id):
+        yield ServerSentEvent(data=event, id=str(event.sequence))
+
+
+@router.delete("/builds/{build_id}", summary="Leave or cancel a build", responses=_MISSING, tags=["builds"])
+async def release(
+    build_id: BuildId,
+    queue: Queue,
+    owner: Annotated[str | None, Query(description="Who leaves; without it the build is cancelled for all.")] = None,
+) -> BuildStatus:
+    """The last owner to leave cancels the build: what ran is dead when the answer comes."""
+    return await queue.release(build_id, owner)
+
+
+@router.get("/images", summary="The images kept here, newest first", tags=["images"])
+async def images(queue: Queue, limit: Limit = 100) -> list[ImageRow]:
+    builds = await queue.newest(BuildState.SUCCEEDED, limit)
+    return [
+        ImageRow(**build.image.model_dump(), created=build.finished or build.created) for build in builds if build.image
+    ]
+
+
+@router.get("/healthz", summary="Does it serve?", tags=["service"])
+async def healthz(queue: Queue) -> Health:
+    return Health(status="ok", queued=queue.count(BuildState.QUEUED), running=queue.count(BuildState.RUNNING))
