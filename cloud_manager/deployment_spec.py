@@ -5,10 +5,13 @@ Words follow Cloud Run's where TANGO has none. The JSON Schema that editors use 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from image_builder.contract import Accelerator
@@ -18,18 +21,19 @@ EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=2
 ProjectPath = Annotated[
     str, Field(min_length=1, max_length=1024, description="A file of the project, relative to its program folder.")
 ]
+# https://www.debian.org/doc/debian-policy/ch-controlfields.html#source (names) and #version
+DEBIAN_PACKAGE = r"^[a-z0-9][a-z0-9+.-]+(=[A-Za-z0-9.+:~][A-Za-z0-9.+:~-]*)?$"
 DebianPackage = Annotated[
-    str,
-    Field(
-        # https://www.debian.org/doc/debian-policy/ch-controlfields.html#source (names) and #version
-        pattern=r"^[a-z0-9][a-z0-9+.-]+(=[A-Za-z0-9.+:~-]+)?$",
-        description="An apt package, `name` or `name=version`.",
-    ),
+    str, Field(pattern=DEBIAN_PACKAGE, max_length=200, description="An apt package, `name` or `name=version`.")
 ]
+_VERSIONED_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}(:(latest|[0-9]{1,9}))?$"
+SecretName = Annotated[str, Field(pattern=_VERSIONED_NAME, description="`name` or `name:version`.")]
 
 
 def _requirement(text: object) -> object:
     if isinstance(text, str):
+        if len(text) > 1000:
+            raise ValueError("not a python requirement: longer than 1000 characters")
         try:
             Requirement(text)
         except InvalidRequirement as error:
@@ -145,7 +149,7 @@ class Deploy(Section):
     network: Network = Network()
     resources: Resources = Resources()
     env: dict[EnvName, str] = Field(default_factory=dict)
-    secrets: dict[EnvName, str] = Field(
+    secrets: dict[EnvName, SecretName] = Field(
         default_factory=dict, description="Variable -> name of a secret, `name` or `name:version`."
     )
     scaling: Scaling = Scaling()
@@ -208,3 +212,89 @@ class LoadedSpec:
     spec: DeploymentSpec
     notes: tuple[str, ...] = ()
     origins: dict[str, str] = field(default_factory=dict)
+
+
+ENGINE_PACKAGES: dict[str, tuple[str, ...]] = {
+    "pytorch": ("torch",),
+    "torch": ("torch",),
+    "tensorflow": ("tensorflow", "tensorflow-cpu"),
+    "onnx": ("onnxruntime", "onnxruntime-gpu"),
+    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
+    "tensorrt": ("tensorrt",),
+    "tvm": ("apache-tvm",),
+}
+"""Inference engine -> its package on PyPI, and others that stand for it where the file names one."""
+
+
+def python_version(spec: DeploymentSpec) -> str | None:
+    """The interpreter that the file picks, e.g. `3.9`; None where it picks none.
+
+    `python==3.9`, `==3.9.*` and `==3.9.7` pick 3.9, and `python>=3.9` the lowest that fits: 3.9.
+    """
+    return python_of(text for text, _ in _written_requirements(spec))
+
+
+def python_of(requirements: Iterable[str]) -> str | None:
+    """The minor version that the `python…` lines among `requirements` pick together.
+
+    Raises:
+        ValueError: they contradict each other, or set no lower bound, in words for a person.
+    """
+    lines = [line for line in map(Requirement, requirements) if line.name.lower() == "python" and line.specifier]
+    if not lines:
+        return None
+    written = " and ".join(dict.fromkeys(str(line) for line in lines))
+    clauses = [clause for line in lines for clause in line.specifier]
+    if all(clause.operator in ("<", "<=", "!=") for clause in clauses):
+        raise ValueError(f"{written} picks no interpreter; write e.g. python==3.11")
+    fitting = _minors(SpecifierSet(",".join(map(str, clauses)), prereleases=False), clauses)
+    if fitting:
+        return fitting[0]
+    wrong = "contradict each other" if len(lines) > 1 else "is met by no python 3"
+    raise ValueError(f"{written} {wrong}; write one line, e.g. python==3.11")
+
+
+def _minors(wanted: SpecifierSet, clauses: Iterable[Any]) -> list[str]:
+    """Minor versions with a release that fits: the first, the last, or one that a clause names."""
+    named = {str(clause.version).removesuffix(".*") for clause in clauses}
+    found = []
+    for minor in range(6, 40):
+        line = f"3.{minor}"
+        tried = (f"{line}.0", f"{line}.99", *(name for name in named if f"{name}.".startswith(f"{line}.")))
+        if any(wanted.contains(version) for version in tried):
+            found.append(line)
+    return found
+
+
+def python_requirements(spec: DeploymentSpec) -> tuple[tuple[str, str], ...]:
+    """(requirement, where it is written, e.g. `build.components.libs[1]`) of all that python needs, each once.
+
+    Without the `python…` lines; with the engine's own package where the file does not name it.
+    """
+    rows = [row for row in _written_requirements(spec) if Requirement(row[0]).name.lower() != "python"]
+    engine = engine_package(spec)
+    if engine:
+        rows.append((engine, "build.components.engine"))
+    first: dict[str, str] = {}
+    for text, path in rows:
+        first.setdefault(text.strip(), path)
+    return tuple(first.items())
+
+
+def engine_package(spec: DeploymentSpec) -> str | None:
+    """The package of `build.components.engine`, if it has one and the file does not name it already."""
+    components = spec.build.components
+    packages = ENGINE_PACKAGES.get((components.engine or "").lower(), ()) if components else ()
+    named = {canonicalize_name(Requirement(text).name) for text, _ in _written_requirements(spec)}
+    return packages[0] if packages and not named.intersection(packages) else None
+
+
+def _written_requirements(spec: DeploymentSpec) -> tuple[tuple[str, str], ...]:
+    components = spec.build.components
+    if components is None:
+        return ()
+    lists = (
+        ("build.components.libs", components.libs),
+        ("build.components.custom_packages.pypi", components.custom_packages.pypi),
+    )
+    return tuple((text, f"{path}[{index}]") for path, texts in lists for index, text in enumerate(texts))
