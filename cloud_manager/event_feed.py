@@ -26,7 +26,8 @@ class EventFeed:
         self._clock = clock
         self._period = period
         self._polls: dict[tuple[Key, int], asyncio.Task[list[Event]]] = {}
-        self._waiting: dict[tuple[Key, int], int] = {}
+        self.waiting: dict[tuple[Key, int], int] = {}
+        """How many wait, by what they have read."""
 
     async def follow(self, key: Key, *, after: int) -> AsyncIterator[Event]:
         """The events with sequence > after: those there are, then each new one, for ever."""
@@ -41,7 +42,7 @@ class EventFeed:
         poll = self._polls.get(place)
         if poll is None:
             poll = self._polls[place] = asyncio.create_task(self._poll(key, after), name=f"events {key}")
-        self._waiting[place] = self._waiting.get(place, 0) + 1
+        self.waiting[place] = self.waiting.get(place, 0) + 1
         try:
             return await asyncio.shield(poll)
         finally:
@@ -49,9 +50,9 @@ class EventFeed:
 
     def _leave(self, place: tuple[Key, int], poll: asyncio.Task[list[Event]]) -> None:
         """The last watcher to leave ends the poll."""
-        self._waiting[place] -= 1
-        if not self._waiting[place]:
-            del self._waiting[place], self._polls[place]
+        self.waiting[place] -= 1
+        if not self.waiting[place]:
+            del self.waiting[place], self._polls[place]
             poll.cancel()
 
     async def _poll(self, key: Key, after: int) -> list[Event]:

@@ -16,6 +16,7 @@ from cloud_manager.api_models import (
     TargetsAnswer,
 )
 from cloud_manager.deployment import Deployment, Key, Phase
+from cloud_manager.deployment_yaml import json_schema
 from cloud_manager.errors import BadRequest
 from cloud_manager.routes.guard import meant, small_body
 from cloud_manager.routes.parts import Collaborators, Parts
@@ -123,8 +124,6 @@ async def targets(parts: Parts) -> TargetsAnswer:
 @router.get("/schema", summary="JSON Schema of deployment.yaml", tags=["about"])
 async def schema() -> dict[str, Any]:
     """For the completion of editors; every sample links it."""
-    from cloud_manager.deployment_yaml import json_schema
-
     return json_schema()
 
 

@@ -13,18 +13,24 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Header, Query
-from fastapi.sse import EventSourceResponse
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from cloud_manager.errors import BadRequest, DeployError
 
-_KEEP_ALIVE = b": keep-alive\n\n"
+_KEEP_ALIVE = b": keep-alive\n"
+"""No blank line after it: httpx-sse would take that for the end of an event that has an id and no data."""
+
 _AHEAD = 64  # Events read ahead of a slow client.
 _HEADERS = {
     "Cache-Control": "no-store",
     # https://nginx.org/en/docs/http/ngx_http_proxy_module.html: it would hold the events back.
     "X-Accel-Buffering": "no",
 }
+
+
+class EventStreamResponse(StreamingResponse):
+    media_type = "text/event-stream"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +67,8 @@ class EventStreams:
         self._feeders: set[asyncio.Task[None]] = set()
         self._closed = False
 
-    def respond(self, messages: Messages) -> EventSourceResponse:
-        return EventSourceResponse(self._pump(messages), headers=_HEADERS)
+    def respond(self, messages: Messages) -> EventStreamResponse:
+        return EventStreamResponse(self._pump(messages), headers=_HEADERS)
 
     def close(self) -> None:
         """End every stream, now and to come: the server goes down. Clients resume at the next one."""

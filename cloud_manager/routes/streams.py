@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
-from fastapi.sse import EventSourceResponse
 
 from cloud_manager.api_models import EventAnswer
 from cloud_manager.deployment import Deployment, Key
 from cloud_manager.errors import NotFound
 from cloud_manager.routes.api import KNOWN
-from cloud_manager.routes.event_stream import Message, Messages, json_message, resume_after
+from cloud_manager.routes.event_stream import EventStreamResponse, Message, Messages, json_message, resume_after
 from cloud_manager.routes.parts import Collaborators, Parts
 from cloud_manager.routes.project import KnownRow
 from cloud_manager.routes.service_logs import log_lines
@@ -30,7 +29,7 @@ def _stream(example: str) -> dict[int | str, dict[str, Any]]:
     }
 
 
-router = APIRouter(prefix="/api/v1/deployments/{user_id}/{project_id}", default_response_class=EventSourceResponse)
+router = APIRouter(prefix="/api/v1/deployments/{user_id}/{project_id}", default_response_class=EventStreamResponse)
 
 
 @router.get(
@@ -39,7 +38,7 @@ router = APIRouter(prefix="/api/v1/deployments/{user_id}/{project_id}", default_
     tags=["history"],
     responses=_stream('id: 118\ndata: {"sequence":118,"kind":"phase","message":"running", …}\n\n'),
 )
-async def events(parts: Parts, row: KnownRow, after: ResumeAfter) -> EventSourceResponse:
+async def events(parts: Parts, row: KnownRow, after: ResumeAfter) -> EventStreamResponse:
     """The id of an event is its sequence; a client that reconnects with Last-Event-ID misses nothing."""
     return parts.streams.respond(_history(parts, row.key, after))
 
@@ -57,7 +56,7 @@ async def _history(parts: Collaborators, key: Key, after: int) -> Messages:
 )
 async def logs(
     parts: Parts, row: KnownRow, tail: Annotated[int, Query(ge=0, le=10_000, description="Lines to begin with.")] = 200
-) -> EventSourceResponse:
+) -> EventStreamResponse:
     """One event per line, as plain text."""
     lines = log_lines(parts, row, tail=tail, follow=True)
 
@@ -74,7 +73,7 @@ async def logs(
     tags=["history"],
     responses=_stream('id: 9\nevent: layer\ndata: {"sequence":9,"kind":"layer","layer":{"name":"torch", …}}\n\n'),
 )
-async def build(parts: Parts, row: KnownRow, after: ResumeAfter) -> EventSourceResponse:
+async def build(parts: Parts, row: KnownRow, after: ResumeAfter) -> EventStreamResponse:
     """The builder's own events (`BuildEvent`): steps, layers with bytes, log lines, and a last `done`."""
     if row.facts.build_id is None and row.phase.at_rest:
         raise NotFound(f"project {row.key} has no build", "Start it; a prebuilt image needs none")
