@@ -34,7 +34,8 @@ def until(condition: Callable[[], bool], what: str, *, seconds: float = 20.0) ->
 def postgres_url() -> Iterator[str]:
     """URL of a running server, as a user who may do everything."""
     initdb, postgres = needs.program("initdb"), needs.program("postgres")
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))
+    # Not under pytest's folder: another user must reach it, and a socket's path may have about 100 characters.
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
     user = _unprivileged(folder)
     data, log = folder / "data", (folder / "log").open("wb")
     options = {"cwd": folder, "stdout": log, "stderr": subprocess.STDOUT, **user}

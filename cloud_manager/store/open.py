@@ -29,7 +29,6 @@ _PATIENCE = (0.5, 1.0, 2.0, 4.0)
 
 _POSTGRES = {
     "connect_timeout": 5,
-    "application_name": "cloud-deploy-manager",
     # libpq's: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
     "keepalives_idle": 5,
     "keepalives_interval": 2,
@@ -129,17 +128,18 @@ async def _open_postgres(url: URL) -> Store:
     host = url.host or url.query.get("host") or "the local socket"
     place = f"PostgreSQL at {host}:{url.port or url.query.get('port') or 5432}/{url.database or ''}"
     async with AsyncExitStack() as undo:
-        engine = _postgres_engine(url, pool_size=5, max_overflow=5, pool_timeout=10, pool_pre_ping=True)
+        engine = _postgres_engine(url, "cloud-deploy", pool_size=5, max_overflow=5, pool_timeout=10, pool_pre_ping=True)
         undo.push_async_callback(engine.dispose)
         with translated(place):
             await migrate(engine)
-        locks = AdvisoryOwnership(_postgres_engine(url, poolclass=NullPool))
+        locks = AdvisoryOwnership(_postgres_engine(url, "cloud-deploy-owner", poolclass=NullPool))
         undo.push_async_callback(locks.aclose)
         return SqlStore(Engines(engine, engine), locks, place, undo.pop_all())
 
 
-def _postgres_engine(url: URL, **options: Any) -> AsyncEngine:
-    given = {name: value for name, value in _POSTGRES.items() if name not in url.query}
+def _postgres_engine(url: URL, application_name: str, **options: Any) -> AsyncEngine:
+    ours = {**_POSTGRES, "application_name": application_name}
+    given = {name: value for name, value in ours.items() if name not in url.query}
     try:
         return create_async_engine(url, connect_args=given, **options)
     except ModuleNotFoundError as error:

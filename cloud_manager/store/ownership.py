@@ -120,6 +120,7 @@ class AdvisoryOwnership:
 
     async def _lock_and_raise(self, key: Key) -> RowMapping | None:
         # Token and lock go through one connection: if it broke between the two, the token is not raised.
+        await self._still_connected()  # else a connection that broke while idle would fail this step
         try:
             connection = await self._connected()
             if not await self._ask(connection, "pg_try_advisory_lock", key):
@@ -143,7 +144,8 @@ class AdvisoryOwnership:
 
     async def _still_connected(self) -> None:
         try:
-            await (await self._connected()).execute(text("SELECT 1"))
+            if self._connection is not None:
+                await self._connection.execute(text("SELECT 1"))
         except DBAPIError:
             await self._disconnect()
 
