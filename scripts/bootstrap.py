@@ -61,7 +61,7 @@ def make_environment(venv: Path, dev: bool) -> None:
     if not works(python, "import pip"):
         install_pip(python)
     say("installing what pyproject.toml asks for (the first time takes a minute or two)")
-    command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    command = [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
     subprocess.run([*command, "--editable", str(ROOT), *(dev_requirements() if dev else [])], check=True)
     stamp.write_text(wanted)
     if dev:
@@ -105,6 +105,7 @@ def install_pip(python: Path) -> None:
     ways = (by_ensurepip, by_host_pip, by_wheel_at_hand, by_configured_index, by_uv, by_apt)
     for way in ways:
         if way(python) and works(python, "import pip"):
+            say(f"pip came {way.__name__.replace('_', ' ')}")
             return
     raise CannotBootstrap(
         "this python has neither ensurepip nor pip, and no package index is configured from which pip could be "
@@ -238,12 +239,12 @@ def config_files() -> list[Path]:
 
 
 def works(python: Path, code: str) -> bool:
-    return python.exists() and run(str(python), "-c", code, quiet=True)
+    return python.exists() and run(str(python), "-c", code)
 
 
-def run(*command: str, cwd: str | None = None, quiet: bool = False) -> bool:
-    errors = subprocess.DEVNULL if quiet else None
-    return subprocess.run(command, cwd=cwd, check=False, stdout=subprocess.DEVNULL, stderr=errors).returncode == 0
+def run(*command: str, cwd: str | None = None) -> bool:
+    """Quiet: that one way fails is no news while there is another."""
+    return subprocess.run(command, cwd=cwd, check=False, capture_output=True).returncode == 0
 
 
 def say(text: str) -> None:

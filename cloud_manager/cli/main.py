@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,10 +41,10 @@ Wait = Annotated[bool, typer.Option("--wait", help="Show the progress and wait f
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")]
 
 
-def main() -> None:
-    """Entry point of the console script."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the console script; ends with SystemExit."""
     with failures_told(), up.interruptible():
-        app()
+        app(arguments)
 
 
 @contextmanager
@@ -299,3 +299,7 @@ def _print_json(value: Any) -> None:
 
 def _tell(text: str) -> None:
     typer.echo(text, err=True)
+
+
+if __name__ == "__main__":
+    main()
