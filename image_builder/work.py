@@ -1,11 +1,17 @@
-"""Blocking work in threads that dies with the task that asked for it."""
+"""Threads, processes and tasks that die with the task that asked for them."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import signal
 import threading
-from collections.abc import Callable
-from typing import TypeVar
+from asyncio.subprocess import PIPE
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -49,3 +55,48 @@ async def ended(future: asyncio.Future[T]) -> None:
             continue
     if not future.cancelled():
         future.exception()
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A process that has ended. code: its exit code; output and errors: what it wrote, as text."""
+
+    code: int
+    output: str
+    errors: str
+
+
+async def run(
+    argv: Sequence[str], environ: Mapping[str, str], folder: Path, *, data: str = "", seconds: float = 600
+) -> Finished:
+    """Run a program in `folder` with `data` as its input. When this is left, its whole process group has ended.
+
+    Raises:
+        OSError: it cannot be started.
+        TimeoutError: it took longer than `seconds`.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *argv, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=dict(environ), cwd=folder, start_new_session=True
+    )
+    talk = asyncio.ensure_future(process.communicate(data.encode()))
+    try:
+        output, errors = await asyncio.wait_for(asyncio.shield(talk), seconds)
+    except BaseException:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await ended(talk)
+        raise
+    return Finished(process.returncode or 0, output.decode(errors="replace"), errors.decode(errors="replace"))
+
+
+async def each(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run all at once. The first error, or being cancelled, cancels the others and comes out when all have ended."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            await ended(task)
+        raise

@@ -1,0 +1,257 @@
+"""Wheels are downloaded once, verified by their sha256, and kept by it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import netrc
+import random
+import ssl
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
+
+import httpx
+
+from image_builder.disk import PartialFile, sweep
+from image_builder.errors import BuildError, FetchFailed
+from image_builder.file_hashes import FileHashes
+from image_builder.lock import PinnedWheel
+from image_builder.pip_settings import ca_bundle
+from image_builder.work import each, in_thread
+
+_AT_A_TIME = 4
+_ATTEMPTS = 5
+_CHUNK = 1 << 20
+_LONGEST_WAIT = 60.0
+_SIZE_MAX = 16 << 30
+_TIMEOUT = httpx.Timeout(60.0, connect=20.0)
+_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+Progress = Callable[[PinnedWheel, int], None]
+"""Told the number of bytes of a wheel that are here."""
+
+
+class WheelStore:
+    """Wheels by sha256 in one folder. Those that lie on this machine anyway (`file://`) are used where they are."""
+
+    def __init__(self, folder: Path, hashes: FileHashes) -> None:
+        self._folder = folder
+        self._hashes = hashes
+
+    def prepare(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        sweep(self._folder)
+
+    def path(self, wheel: PinnedWheel) -> Path:
+        return _local_path(wheel.url) or self._folder / f"{wheel.sha256}.whl"
+
+    def size(self, wheel: PinnedWheel) -> int | None:
+        """Bytes of a wheel that is here, else None."""
+        try:
+            return self.path(wheel).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    async def fetch(
+        self,
+        wheels: Collection[PinnedWheel],
+        environ: Mapping[str, str],
+        progress: Progress,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """Make sure that all wheels are here, whole and right; some at a time.
+
+        Args:
+            environ: as `pip_settings.resolver_environment` gives it: credentials of the indexes, CA bundle.
+
+        Raises:
+            FetchFailed: retryable for trouble with the network or the server.
+            DiskFull
+        """
+        missing = []
+        for wheel in wheels:
+            if _local_path(wheel.url) is not None:
+                await self._check_local(wheel)
+            elif self.size(wheel) is None:
+                missing.append(wheel)
+                continue
+            progress(wheel, self.size(wheel) or 0)
+        if missing:
+            slots = asyncio.Semaphore(_AT_A_TIME)
+            async with _client(environ) as client:
+                download = _Download(client, index_credentials(environ), self._folder, progress, sleep)
+                await each(download.one(wheel, slots) for wheel in missing)
+
+    async def _check_local(self, wheel: PinnedWheel) -> None:
+        path = self.path(wheel)
+        try:
+            found = await in_thread(lambda flag: self._hashes.sha256(path.resolve(), flag))
+        except OSError as error:
+            raise FetchFailed(
+                f"cannot read the wheel {path}: {error.strerror or error}",
+                "See that the folder of find-links, or the file index, is complete and readable.",
+                retryable=False,
+            ) from error
+        if found != wheel.sha256:
+            raise _wrong_digest(wheel, str(path))
+
+
+class _Download:
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        credentials: Mapping[str, httpx.BasicAuth],
+        folder: Path,
+        progress: Progress,
+        sleep: Callable[[float], Awaitable[None]],
+    ) -> None:
+        self._client = client
+        self._credentials = credentials
+        self._folder = folder
+        self._progress = progress
+        self._sleep = sleep
+
+    async def one(self, wheel: PinnedWheel, slots: asyncio.Semaphore) -> None:
+        async with slots:
+            for attempt in range(1, _ATTEMPTS + 1):
+                try:
+                    return await self._attempt(wheel)
+                except (httpx.HTTPError, FetchFailed) as error:
+                    if isinstance(error, FetchFailed) and not error.problem.retryable:
+                        raise
+                    if attempt == _ATTEMPTS:
+                        raise _given_up(wheel, error) from error
+                    await self._sleep(_pause(attempt, error))
+
+    async def _attempt(self, wheel: PinnedWheel) -> None:
+        digest, size, limit = hashlib.sha256(), 0, wheel.size or _SIZE_MAX
+        async with self._client.stream("GET", wheel.url, auth=self._auth(wheel.url)) as answer:
+            _check_answer(wheel, answer)
+            with PartialFile(self._folder, expected=wheel.size or 0) as partial:
+                async for chunk in answer.aiter_bytes(_CHUNK):
+                    size += len(chunk)
+                    if size > limit:
+                        raise FetchFailed(
+                            f"{wheel.filename} is larger than the {limit} bytes that the index says",
+                            "Tell the keepers of the package index.",
+                            code="digest_mismatch",
+                            retryable=False,
+                        )
+                    await in_thread(lambda _, data=chunk: (partial.write(data), digest.update(data)))
+                    self._progress(wheel, size)
+                if digest.hexdigest() != wheel.sha256:
+                    raise _wrong_digest(wheel, _shown(wheel.url))
+                await in_thread(lambda _: partial.move_to(f"{wheel.sha256}.whl"))
+
+    def _auth(self, url: str) -> httpx.Auth | httpx._client.UseClientDefault:
+        """The address's own credentials, else those of an index on the same host, else ~/.netrc."""
+        own = _basic(url)
+        return own or self._credentials.get(urlsplit(url).netloc) or httpx.USE_CLIENT_DEFAULT
+
+
+def index_credentials(environ: Mapping[str, str]) -> dict[str, httpx.BasicAuth]:
+    """host[:port] -> credentials that stand in the addresses of the indexes. Pure."""
+    found: dict[str, httpx.BasicAuth] = {}
+    for name in ("UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL"):
+        for word in environ.get(name, "").split():
+            url = word.partition("=")[2] if "=" in word.partition("://")[0] else word
+            auth = _basic(url)
+            if auth is not None:
+                found[urlsplit(url).netloc.rpartition("@")[2]] = auth
+    return found
+
+
+def _basic(url: str) -> httpx.BasicAuth | None:
+    parts = urlsplit(url)
+    if parts.username is None:
+        return None
+    return httpx.BasicAuth(unquote(parts.username), unquote(parts.password or ""))
+
+
+def _client(environ: Mapping[str, str]) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        verify=_trust(environ),
+        auth=_netrc(),
+        timeout=_TIMEOUT,
+        follow_redirects=True,
+        # A wheel is compressed already, and its hash is that of the file.
+        headers={"Accept-Encoding": "identity", "User-Agent": "tango-cloud-deploy"},
+    )
+
+
+def _trust(environ: Mapping[str, str]) -> ssl.SSLContext | bool:
+    bundle = ca_bundle(environ)
+    if bundle is None:
+        return True
+    folder = Path(bundle).is_dir()
+    try:
+        return ssl.create_default_context(cafile=None if folder else bundle, capath=bundle if folder else None)
+    except (OSError, ssl.SSLError) as error:
+        raise BuildError(
+            f"the CA bundle {bundle} cannot be read: {error}",
+            "Correct SSL_CERT_FILE, REQUESTS_CA_BUNDLE or PIP_CERT.",
+            code="bad_ca_bundle",
+        ) from error
+
+
+def _netrc() -> httpx.NetRCAuth | None:
+    try:
+        return httpx.NetRCAuth()
+    except (OSError, netrc.NetrcParseError):
+        return None  # none there, or not for us
+
+
+def _check_answer(wheel: PinnedWheel, answer: httpx.Response) -> None:
+    if answer.status_code == httpx.codes.OK:
+        return
+    again = answer.status_code in _AGAIN
+    error = FetchFailed(
+        f"{answer.status_code} {answer.reason_phrase} for {_shown(wheel.url)}",
+        "It is tried again by itself." if again else "Check the package index and the credentials for it.",
+        retryable=again,
+    )
+    error.__cause__ = _Wait(answer.headers.get("Retry-After", "")) if again else None
+    raise error
+
+
+class _Wait(Exception):
+    """What the server asks for: seconds, or empty."""
+
+
+def _pause(attempt: int, error: Exception) -> float:
+    """Seconds before the next attempt: what the server asks, else 0.5, 1, 2 … with jitter."""
+    asked = str(error.__cause__) if isinstance(error.__cause__, _Wait) else ""
+    if asked.isdigit():
+        return min(float(asked), _LONGEST_WAIT)
+    return 0.5 * 2 ** (attempt - 1) * random.uniform(0.75, 1.25)  # noqa: S311 - jitter, not a secret
+
+
+def _given_up(wheel: PinnedWheel, error: Exception) -> FetchFailed:
+    reason = error.problem.cause if isinstance(error, FetchFailed) else (str(error) or type(error).__name__)
+    return FetchFailed(
+        f"{wheel.filename} could not be downloaded after {_ATTEMPTS} attempts: {reason}",
+        "It is tried again by itself; see to the network or the proxy if it lasts.",
+    )
+
+
+def _wrong_digest(wheel: PinnedWheel, where: str) -> FetchFailed:
+    return FetchFailed(
+        f"{where} is not the {wheel.filename} that the lock names (its sha256 differs)",
+        "Start it again if the file was replaced on purpose; else tell the keepers of the package index.",
+        code="digest_mismatch",
+        retryable=False,
+    )
+
+
+def _local_path(url: str) -> Path | None:
+    parts = urlsplit(url)
+    return Path(url2pathname(parts.path)) if parts.scheme == "file" else None
+
+
+def _shown(url: str) -> str:
+    """Without credentials."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

@@ -1,0 +1,53 @@
+"""What is known without work: the blob of each layer made before, and the sizes of wheels seen before."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from image_builder.disk import sweep, write_whole
+from image_builder.oci.layout import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """digest: of the compressed blob. diff_id: of the tar inside. size: compressed bytes."""
+
+    digest: str
+    diff_id: str
+    size: int
+
+
+class LayerIndex:
+    """One small file for each fact, written atomically; several processes may share the folder."""
+
+    def __init__(self, folder: Path, layout: Layout) -> None:
+        self._folder = folder
+        self._layout = layout
+
+    def prepare(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        sweep(self._folder)
+
+    def layer(self, key: str) -> Layer | None:
+        """The layer with this content key, if its blob is there too."""
+        try:
+            layer = Layer(**json.loads((self._folder / f"{key}.json").read_bytes()))
+            return layer if self._layout.path(layer.digest).stat().st_size == layer.size else None
+        except (FileNotFoundError, ValueError, TypeError):
+            return None  # unknown, or written by another version: made again
+
+    def remember(self, key: str, layer: Layer) -> None:
+        write_whole(self._folder / f"{key}.json", json.dumps(asdict(layer)).encode())
+
+    def wheel_size(self, sha256: str) -> int | None:
+        """Bytes of a wheel that was fetched before; not every package index tells sizes."""
+        try:
+            return int((self._folder / f"{sha256}.size").read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def remember_wheel_size(self, sha256: str, size: int) -> None:
+        if self.wheel_size(sha256) != size:
+            write_whole(self._folder / f"{sha256}.size", str(size).encode())

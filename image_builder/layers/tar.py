@@ -1,0 +1,116 @@
+"""A layer's tar: sorted, owned by root, without times, each path once, so that the same content has the same bytes."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import tarfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from image_builder.layers.gzip_chain import GzipChain
+from image_builder.work import StopFlag
+
+_TIME = 1
+"""Seconds since 1970. Not 0: some programs take that for "unknown"."""
+
+_TYPES = {"file": tarfile.REGTYPE, "link": tarfile.SYMTYPE, "folder": tarfile.DIRTYPE}
+
+
+class Content(Protocol):
+    """The bytes of a file, written straight to the layer."""
+
+    @property
+    def size(self) -> int:
+        """Bytes, uncompressed; exactly so many are written."""
+        ...
+
+    def write_to(self, chain: GzipChain, flag: StopFlag) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Bytes:
+    """Content held in memory."""
+
+    data: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def write_to(self, chain: GzipChain, flag: StopFlag) -> None:
+        flag.check()
+        chain.add(self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One path of a layer: relative to the image's root, with `/`, normalised."""
+
+    path: str
+    kind: Literal["file", "link", "folder"] = "file"
+    mode: int = 0o644
+    content: Content = Bytes(b"")
+    target: str = ""
+
+
+class PathConflict(ValueError):
+    """Two entries claim the same path, or one lies below another's file."""
+
+
+def write_tar(
+    entries: Iterable[Entry], chain: GzipChain, flag: StopFlag, progress: Callable[[int], None] = lambda _: None
+) -> None:
+    """Write entries and their parent folders, each path once: container engines refuse a layer that names one twice.
+
+    Args:
+        progress: told the number of uncompressed bytes so far, after each entry.
+
+    Raises:
+        PathConflict
+    """
+    kinds: dict[str, str] = {}
+    for entry in sorted(entries, key=lambda entry: os.fsencode(entry.path)):
+        for folder in _parents(entry.path):
+            if kinds.setdefault(folder, "new") == "new":
+                kinds[folder] = "folder"
+                chain.add(_header(Entry(folder, "folder", 0o755)))
+            elif kinds[folder] != "folder":
+                raise PathConflict(f"{entry.path} lies below {folder}, which is a file")
+        if entry.path in kinds:
+            if entry.kind == kinds[entry.path] == "folder":
+                continue
+            raise PathConflict(f"{entry.path} is there twice")
+        kinds[entry.path] = entry.kind
+        _write(entry, chain, flag)
+        progress(chain.size)
+    chain.add(bytes(2 * tarfile.BLOCKSIZE))
+
+
+def _write(entry: Entry, chain: GzipChain, flag: StopFlag) -> None:
+    flag.check()
+    chain.add(_header(entry))
+    start = chain.size
+    if entry.kind == "file":
+        entry.content.write_to(chain, flag)
+    written = chain.size - start
+    if written != (entry.content.size if entry.kind == "file" else 0):
+        raise ValueError(f"{entry.path}: {written} bytes written, {entry.content.size} announced")
+    chain.add(bytes(-written % tarfile.BLOCKSIZE))
+
+
+def _header(entry: Entry) -> bytes:
+    info = tarfile.TarInfo(entry.path)
+    info.type = _TYPES[entry.kind]
+    info.mode = entry.mode if entry.kind != "link" else 0o777
+    info.mtime = _TIME
+    info.linkname = entry.target
+    info.size = entry.content.size if entry.kind == "file" else 0
+    # PAX: plain ustar unless a name or size does not fit, then one extended header before it.
+    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+
+
+def _parents(path: str) -> list[str]:
+    parts = posixpath.dirname(path).split("/")
+    return ["/".join(parts[: count + 1]) for count in range(len(parts)) if parts[0]]

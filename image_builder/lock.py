@@ -1,0 +1,160 @@
+"""A lock is a pylock.toml; this chooses from it the wheels that fit the target. Pure.
+
+https://packaging.python.org/en/latest/specifications/pylock-toml/
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import cast
+from urllib.parse import unquote, urlsplit
+
+from packaging.markers import Environment
+from packaging.pylock import Package, PackageArchive, PackageWheel, Pylock, PylockSelectError, PylockValidationError
+from packaging.tags import Tag, compatible_tags, cpython_tags, mac_platforms
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+
+from image_builder.contract import Platform
+from image_builder.errors import ResolveFailed
+
+GLIBC_MINOR = 28
+"""Wheels for glibc 2.28 and older: Debian 10 and everything newer."""
+_OLDEST_GLIBC = {"x86_64": 5, "aarch64": 17}
+_MANYLINUX = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
+_MACOS = (13, 0)
+
+_CUDA = re.compile(r"nvidia-(?!ml-py$).+|cuda-.+|triton|pytorch-triton.*")
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedWheel:
+    """One wheel to install. size: bytes, where the index tells."""
+
+    name: str
+    version: str
+    filename: str
+    url: str
+    sha256: str
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """text: the pylock.toml. wheels: sorted by name."""
+
+    text: str
+    wheels: tuple[PinnedWheel, ...]
+
+    @property
+    def digest(self) -> str:
+        """sha256 hex of what is installed, whatever the layout of the text and wherever the wheels come from."""
+        rows = [f"{wheel.name}=={wheel.version} {wheel.sha256}" for wheel in self.wheels]
+        return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+
+
+def read_lock(text: str, platform: Platform, python: str) -> Lock:
+    """Choose the wheels for a platform and python X.Y.
+
+    Raises:
+        ResolveFailed: a package has no wheel that fits, or no sha256.
+    """
+    try:
+        pylock = Pylock.from_dict(tomllib.loads(text))
+        chosen = list(
+            pylock.select(environment=target_environment(platform, python), tags=list(target_tags(platform, python)))
+        )
+    except (PylockSelectError, PylockValidationError, tomllib.TOMLDecodeError) as error:
+        raise ResolveFailed(
+            f"the lock does not fit python {python} on {platform}: {str(error).splitlines()[0]}",
+            "Ask for versions that come as wheels for this python and platform.",
+            code="no_matching_wheel",
+        ) from error
+    wheels = [_pinned(package, artifact) for package, artifact in chosen]
+    return Lock(text, tuple(sorted(wheels, key=lambda wheel: (wheel.name, wheel.sha256))))
+
+
+def cuda_parts(lock: Lock, asked: Collection[str]) -> list[str]:
+    """Names of CUDA libraries in a lock that nobody asked for by name."""
+    wanted = {canonicalize_name(name) for name in asked}
+    return [wheel.name for wheel in lock.wheels if _CUDA.fullmatch(wheel.name) and wheel.name not in wanted]
+
+
+def target_tags(platform: Platform, python: str) -> Iterator[Tag]:
+    """Wheel tags that the target takes, best first."""
+    major, minor = (int(part) for part in python.split("."))
+    interpreter = f"cp{major}{minor}"
+    platforms = _platforms(platform)
+    yield from cpython_tags((major, minor), [interpreter], platforms)
+    yield from compatible_tags((major, minor), interpreter, platforms)
+
+
+def target_environment(platform: Platform, python: str) -> Environment:
+    """Values of the environment markers; python's patch level is 0, as uv assumes too."""
+    linux = platform.startswith("linux/")
+    environment = {
+        "implementation_name": "cpython",
+        "implementation_version": f"{python}.0",
+        "os_name": "posix",
+        "platform_machine": uv_machine(platform) if linux or platform.endswith("amd64") else "arm64",
+        "platform_python_implementation": "CPython",
+        "platform_release": "",
+        "platform_system": "Linux" if linux else "Darwin",
+        "platform_version": "",
+        "python_full_version": f"{python}.0",
+        "python_version": python,
+        "sys_platform": "linux" if linux else "darwin",
+    }
+    return cast("Environment", environment)
+
+
+def uv_platform(platform: Platform) -> str:
+    """uv's word for a platform."""
+    machine = uv_machine(platform)
+    return f"{machine}-manylinux_2_{GLIBC_MINOR}" if platform.startswith("linux/") else f"{machine}-apple-darwin"
+
+
+def uv_machine(platform: Platform) -> str:
+    return "x86_64" if platform.endswith("/amd64") else "aarch64"
+
+
+def _platforms(platform: Platform) -> list[str]:
+    machine = uv_machine(platform)
+    if platform.startswith("darwin/"):
+        return list(mac_platforms(_MACOS, "arm64" if machine == "aarch64" else "x86_64"))
+    names = []
+    for minor in range(GLIBC_MINOR, _OLDEST_GLIBC[machine] - 1, -1):
+        names.append(f"manylinux_2_{minor}_{machine}")
+        if minor in _MANYLINUX:
+            names.append(f"{_MANYLINUX[minor]}_{machine}")
+    return [*names, f"linux_{machine}"]
+
+
+def _pinned(package: Package, artifact: object) -> PinnedWheel:
+    if not isinstance(artifact, PackageWheel | PackageArchive) or not artifact.url:
+        raise _source_only(package)
+    filename = unquote(urlsplit(artifact.url).path).rpartition("/")[2]
+    try:
+        parse_wheel_filename(filename)
+    except InvalidWheelFilename as error:
+        raise _source_only(package) from error
+    sha256 = artifact.hashes.get("sha256", "")
+    if not re.fullmatch(r"[0-9a-f]{64}", sha256):
+        raise ResolveFailed(
+            f"the package index gives no sha256 for {filename}",
+            "Use an index that does, so that what is installed can be verified.",
+            code="hash_missing",
+        )
+    version = str(package.version or parse_wheel_filename(filename)[1])
+    return PinnedWheel(str(package.name), version, filename, artifact.url, sha256, artifact.size)
+
+
+def _source_only(package: Package) -> ResolveFailed:
+    return ResolveFailed(
+        f"{package.name} {package.version or ''} comes as source only".replace("  ", " "),
+        "Ask for a version that comes as a wheel; building packages from source comes with the next release.",
+        code="source_package_unsupported",
+    )
