@@ -1,0 +1,242 @@
+"""The OCI distribution API, pull and push: https://github.com/opencontainers/distribution-spec/blob/main/spec.md"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import httpx
+
+from image_builder.errors import BuildError
+from image_builder.oci.credentials import CredentialStore
+from image_builder.oci.reference import Reference
+from image_builder.oci.registry_auth import Authenticator
+from image_builder.oci.registry_calls import AGAIN, Body, Call, Calls, Sleep, location
+
+MANIFEST_TYPES = (
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+)
+CHUNK = 1 << 20
+
+Sent = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A manifest or index as the registry keeps it: `digest` is that of exactly these bytes."""
+
+    digest: str
+    media_type: str
+    data: bytes
+
+    @property
+    def json(self) -> dict[str, Any]:
+        parsed: dict[str, Any] = json.loads(self.data)
+        return parsed
+
+
+class Registry:
+    """One registry. Calls may run side by side; each is tried again where that may help, as `Retry-After` says."""
+
+    def __init__(
+        self,
+        reference: Reference,
+        client: httpx.AsyncClient,
+        credentials: CredentialStore,
+        *,
+        insecure: Sequence[str] = (),
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        plain = reference.loopback or reference.registry in insecure
+        base = f"{'http' if plain else 'https'}://{reference.host}/v2/"
+        auth = Authenticator(client, reference.registry, credentials)
+        self._calls = Calls(reference.registry, base, client, auth, sleep)
+
+    # -- pull --------------------------------------------------------------------------------------------------
+
+    async def manifest(self, reference: Reference) -> Manifest:
+        """Raises:
+        BuildError: code `image_not_found`, `registry_auth`, `registry_unreachable`, or `wrong_digest`.
+        """
+        url = f"{reference.repository}/manifests/{reference.version}"
+        answer = await self._calls.patient(
+            Call("GET", url, _pull(reference), headers={"Accept": ", ".join(MANIFEST_TYPES)})
+        )
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            raise BuildError(
+                f"the registry has no image {reference}",
+                f"Check the name and the tag; a private image needs docker login {reference.registry}.",
+                code="image_not_found",
+            )
+        self._calls.expect(answer, reference, 200)
+        digest = f"sha256:{hashlib.sha256(answer.content).hexdigest()}"
+        if reference.digest and digest != reference.digest:
+            raise _wrong_digest(str(reference), digest)
+        return Manifest(digest, answer.headers.get("content-type", "").split(";")[0], answer.content)
+
+    async def blob(self, reference: Reference, digest: str) -> AsyncIterator[bytes]:
+        """The bytes of a blob; a broken connection is taken up where it broke. The digest is checked at the end.
+
+        Raises:
+            BuildError: code `wrong_digest` (also when it ends early), and as `manifest`.
+        """
+        seen = hashlib.sha256()
+        done = tries = 0
+        complete = False
+        while not complete:
+            try:
+                async for chunk in self._read(reference, digest, done):
+                    seen.update(chunk)
+                    done += len(chunk)
+                    yield chunk
+                complete = True
+            except httpx.TransportError as error:
+                tries += 1
+                await self._calls.pause(tries, error=error)
+        if f"sha256:{seen.hexdigest()}" != digest:
+            found = f"sha256:{seen.hexdigest()} after {done} bytes"
+            raise _wrong_digest(f"{reference.repository}@{digest}", found)
+
+    async def _read(self, reference: Reference, digest: str, offset: int) -> AsyncIterator[bytes]:
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        url = f"{reference.repository}/blobs/{digest}"
+        answer = await self._calls.patient(Call("GET", url, _pull(reference), headers=headers, stream=True))
+        try:
+            self._calls.expect(answer, reference, 200, 206)
+            # A registry may ignore the range and send everything again.
+            skip = offset if answer.status_code == httpx.codes.OK else 0
+            async for chunk in answer.aiter_bytes(CHUNK):
+                if skip < len(chunk):
+                    yield chunk[skip:]
+                skip = max(0, skip - len(chunk))
+        finally:
+            await answer.aclose()
+
+    # -- push --------------------------------------------------------------------------------------------------
+
+    async def has_blob(self, reference: Reference, digest: str) -> bool:
+        answer = await self._calls.patient(Call("HEAD", f"{reference.repository}/blobs/{digest}", _push(reference)))
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return False
+        self._calls.expect(answer, reference, 200)
+        return True
+
+    async def push_blob(
+        self, reference: Reference, digest: str, path: Path, *, mount_from: str | None = None, sent: Sent | None = None
+    ) -> Literal["reused", "mounted", "uploaded"]:
+        """Make a blob be there, with as few bytes as can be.
+
+        Args:
+            mount_from: a repository of the same registry that has the blob.
+            sent: told the bytes sent so far; fewer after a restart.
+
+        Raises:
+            BuildError: as `manifest`; `registry_refused` if the file is not what the digest says.
+        """
+        if await self.has_blob(reference, digest):
+            return "reused"
+        query = f"?mount={digest}&from={mount_from}" if mount_from else ""
+        scope = _push(reference) + (f" repository:{mount_from}:pull" if mount_from else "")
+        opened = await self._calls.patient(Call("POST", f"{reference.repository}/blobs/uploads/{query}", scope))
+        if opened.status_code == httpx.codes.CREATED:
+            return "mounted"
+        self._calls.expect(opened, reference, 202)
+        uploaded = await self._upload(reference, location(opened), path, sent or _nobody)
+        url = location(uploaded)
+        closing = Call("PUT", f"{url}{'&' if '?' in url else '?'}digest={digest}", _push(reference))
+        self._calls.expect(await self._calls.patient(closing), reference, 201, 204)
+        return "uploaded"
+
+    async def _upload(self, reference: Reference, url: str, path: Path, sent: Sent) -> httpx.Response:
+        """Send the file in one piece; after a broken connection, the rest of it."""
+        size = (await asyncio.to_thread(path.stat)).st_size
+        offset = tries = 0
+        while True:
+            headers = {
+                "Content-Length": str(size - offset),
+                "Content-Range": f"{offset}-{size - 1}",
+                "Content-Type": "application/octet-stream",
+            }
+            try:
+                answer = await self._calls.once(
+                    Call("PATCH", url, _push(reference), headers=headers, content=_file(path, offset, sent))
+                )
+                if answer.status_code not in AGAIN:
+                    return self._calls.expect(answer, reference, 202, 201, 204)
+                tries += 1
+                await self._calls.pause(tries, answer)
+            except httpx.TransportError as error:
+                tries += 1
+                await self._calls.pause(tries, error=error)
+            url, offset = await self._resume(reference, url)
+
+    async def _resume(self, reference: Reference, url: str) -> tuple[str, int]:
+        """How far an upload has come; one that the registry forgot begins anew."""
+        answer = await self._calls.patient(Call("GET", url, _push(reference)))
+        if answer.status_code == httpx.codes.NO_CONTENT:
+            last = int(answer.headers.get("range", "0-0").rpartition("-")[2])
+            # `0-0` is said both of nothing and of one byte; one byte sent twice would spoil the blob.
+            if last > 0:
+                return location(answer, url), last + 1
+        opened = await self._calls.patient(Call("POST", f"{reference.repository}/blobs/uploads/", _push(reference)))
+        self._calls.expect(opened, reference, 202)
+        return location(opened), 0
+
+    async def push_manifest(self, reference: Reference, data: bytes, media_type: str) -> str:
+        """Publish a manifest under the reference's digest or tag; its digest.
+
+        Raises:
+            BuildError: as `manifest`; `wrong_digest` if the registry understood something else.
+        """
+        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        url = f"{reference.repository}/manifests/{reference.version}"
+        answer = await self._calls.patient(
+            Call("PUT", url, _push(reference), headers={"Content-Type": media_type}, content=data)
+        )
+        self._calls.expect(answer, reference, 201, 200, 204)
+        understood = answer.headers.get("docker-content-digest", digest)
+        if understood != digest:
+            raise _wrong_digest(f"{reference.repository}@{digest}", understood)
+        return digest
+
+
+def _pull(reference: Reference) -> str:
+    return f"repository:{reference.repository}:pull"
+
+
+def _push(reference: Reference) -> str:
+    return f"repository:{reference.repository}:pull,push"
+
+
+def _nobody(_done: int) -> None:
+    """Nobody wants to hear of progress."""
+
+
+def _file(path: Path, offset: int, sent: Sent) -> Body:
+    async def chunks() -> AsyncIterator[bytes]:
+        done = offset
+        with path.open("rb") as file:
+            file.seek(offset)
+            while chunk := await asyncio.to_thread(file.read, CHUNK):
+                yield chunk
+                done += len(chunk)
+                sent(done)
+
+    return chunks
+
+
+def _wrong_digest(what: str, found: str) -> BuildError:
+    return BuildError(
+        f"{what} came with other bytes: {found}",
+        "Something between here and the registry changes or cuts what is sent; try again, then check the proxy.",
+        code="wrong_digest",
+        retryable=True,
+    )
