@@ -1,0 +1,54 @@
+"""What the builder is asked for on behalf of a deployment. Pure."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+from cloud_manager.deployment import Deployment
+from cloud_manager.deployment_spec import Components, DeploymentSpec, python_requirements
+from cloud_manager.targets.target import BuildPlatform
+from image_builder.contract import SCRATCH, BuildRequest, Requirement
+
+WORKSPACE = PurePosixPath("/workspace")
+_INTERPRETERS = {".py": "python", ".sh": "sh"}
+
+
+def build_request(row: Deployment, spec: DeploymentSpec, platform: BuildPlatform) -> BuildRequest:
+    """The request for the image of `spec`, fit for `platform`. The same arguments give the same request."""
+    components = spec.build.components or Components()
+    return BuildRequest(
+        owner=str(row.key),
+        source=f"common/{row.key.user_id}/{row.key.project_id}/nn_model",
+        platform=platform.platform,
+        python=platform.python,
+        accelerator=spec.build.accelerator,
+        base_image=platform.base_image or spec.build.base_image,
+        requirements=_requirements(row, spec),
+        system_packages=components.custom_packages.apt,
+        pre_exec=tuple(argv(words) for words in spec.deploy.pre_exec),
+        entrypoint=argv(spec.deploy.entrypoint),
+        workdir=str(WORKSPACE / (spec.deploy.workdir or "")),
+        port=spec.container_port,
+        weights=spec.optional.weights(),
+        engine=spec.build.engine,
+        push=_push(spec, platform),
+    )
+
+
+def argv(words: tuple[str, ...]) -> tuple[str, ...]:
+    """The words as they are executed: a `.py` runs with python, a `.sh` with sh, anything else by itself."""
+    interpreter = _INTERPRETERS.get(PurePosixPath(words[0]).suffix) if words else None
+    return (interpreter, *words) if interpreter else words
+
+
+def _requirements(row: Deployment, spec: DeploymentSpec) -> tuple[Requirement, ...]:
+    """Each with the place where a person wrote it, e.g. `deployment.yaml:9:13: build.components.libs[1]`."""
+    return tuple(
+        Requirement(text=text, origin=f"{row.origins[path]}: {path}" if path in row.origins else path)
+        for text, path in python_requirements(spec)
+    )
+
+
+def _push(spec: DeploymentSpec, platform: BuildPlatform) -> str | None:
+    """Layers without a base image run on one machine only: there is nobody to publish them for."""
+    return None if platform.base_image == SCRATCH else spec.build.image_uri

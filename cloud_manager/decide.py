@@ -1,0 +1,234 @@
+"""The next step of a project: pure functions of what is wanted, what is known, and what was just seen.
+
+`reconcile.py` sees and carries out; nothing here waits, writes or asks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from cloud_manager.deployment import Deployment, Facts, Phase, Want
+from cloud_manager.targets.target import Observation
+from image_builder.contract import BuildRequest, BuildState, BuildStatus, ImageReference, Problem
+
+MOST_INTERNAL_TRIES = 10
+MOST_CANCELLED_TRIES = 5
+_LONGEST_BACKOFF = 60.0
+_LONGEST_POLL = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """A build was asked for under another wish and its answer was never noted: learn its id by asking again."""
+
+    request: BuildRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    request: BuildRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    build_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class UsePrebuilt:
+    """The file names an image: nothing to build."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """See what there is on a target."""
+
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class LetGo:
+    """Leave a build that this project needs no more."""
+
+    build_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Nothing is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Building:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    image: ImageReference
+
+
+@dataclass(frozen=True, slots=True)
+class AskAgain:
+    problem: Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    problem: Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """What is wanted is there and answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """What is wanted is coming up."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClearFirst:
+    """An earlier removal is not over: what is wanted comes after it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """healing: it was there and is no more, though nobody asked for that."""
+
+    healing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    pass
+
+
+def taken_up(row: Deployment, now: float) -> Deployment:
+    """The row with the marks of an older generation wiped off. What exists in the world stays noted."""
+    facts = row.facts
+    if facts.generation == row.generation:
+        return row
+    stage = "new" if row.want is Want.PRESENT else facts.stage
+    fresh = {"generation": row.generation, "stage": stage, "began": now, "since": now, "told": (), "problem": None}
+    return replace(row, facts=facts.model_copy(update=fresh))
+
+
+def next_for_image(facts: Facts, request: BuildRequest | None) -> Recall | Ask | Poll | UsePrebuilt | None:
+    """What is needed to know the image of this generation; None once it is known.
+
+    Args:
+        request: what the builder is to be asked; None for a prebuilt image.
+    """
+    if request is not None and facts.asking not in (None, request):
+        return Recall(facts.asking)
+    if facts.stage == "new" or (facts.stage == "asked" and facts.build_id is None):
+        return UsePrebuilt() if request is None else Ask(request)
+    if facts.stage == "asked" and facts.build_id is not None:
+        return Poll(facts.build_id)
+    return None
+
+
+def after_build(build_id: str, status: BuildStatus | None) -> Building | Built | AskAgain | Fail:
+    """What a look at the build means. status None: the builder does not know it any more."""
+    if status is None:
+        return AskAgain(_lost(build_id))
+    if not status.state.done:
+        return Building()
+    if status.state is BuildState.SUCCEEDED and status.image is not None:
+        return Built(status.image)
+    if status.state is BuildState.CANCELLED:
+        return AskAgain(_cancelled(build_id))
+    problem = status.problem or _unexplained(build_id)
+    return AskAgain(problem) if problem.retryable else Fail(problem)
+
+
+def after_look(row: Deployment, revision: str, seen: Observation) -> Settle | Wait | ClearFirst | Apply | Fail | Rest:
+    """What to do about `revision`, of which this is to be seen on its target."""
+    same = seen.revision == revision
+    if same and seen.state == "ready":
+        return Settle()
+    if row.phase is Phase.FAILED:
+        return Rest()  # What failed is applied again by the next `/start`, not by itself.
+    if same and seen.state == "pending":
+        return Wait()
+    if same and seen.state == "failed" and row.facts.stage == "applied":
+        return Fail(seen.problem or _silent(revision))
+    if seen.state == "removing":
+        return ClearFirst()
+    return Apply(healing=is_settled(row))
+
+
+def is_settled(row: Deployment) -> bool:
+    """The world was seen to match this very wish."""
+    return row.phase is Phase.RUNNING and row.facts.settled_generation == row.generation
+
+
+def next_leftover(facts: Facts, target: str) -> Recall | LetGo | Look | None:
+    """What an earlier wish left behind, cleared away once the present one runs on `target`."""
+    if facts.image_uri is not None and facts.asking is not None:
+        return Recall(facts.asking)
+    if facts.image_uri is not None and facts.build_id is not None:
+        return LetGo(facts.build_id)
+    return next((Look(name) for name in facts.placed_on if name != target), None)
+
+
+def next_to_clear(facts: Facts, tries: int) -> Recall | LetGo | Look | Stopped:
+    """What is to be done so that nothing of the project is left.
+
+    The build goes first, it costs most; but a builder that does not answer (tries > 0) must not keep a service up.
+    """
+    if facts.placed_on and tries > 0:
+        return Look(facts.placed_on[0])
+    if facts.asking is not None:
+        return Recall(facts.asking)
+    if facts.build_id is not None:
+        return LetGo(facts.build_id)
+    return Look(facts.placed_on[0]) if facts.placed_on else Stopped()
+
+
+def is_hopeless(problem: Problem, tries: int) -> bool:
+    """Whether trying again has been tried enough. Most causes are waited out for ever: a builder comes back."""
+    most = {"internal": MOST_INTERNAL_TRIES, "build_cancelled": MOST_CANCELLED_TRIES}
+    return not problem.retryable or tries >= most.get(problem.code, tries + 1)
+
+
+def backoff_seconds(tries: int, jitter: float) -> float:
+    """Full jitter between 1 s and min(60, 2^tries) s. jitter: 0 <= x < 1.
+
+    https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+    """
+    longest = min(_LONGEST_BACKOFF, 2.0 ** min(tries, 10))
+    return 1.0 + jitter * (longest - 1.0)
+
+
+def poll_delay(waited: float, shortest: float) -> float:
+    """Seconds until the next look at something awaited for `waited` seconds: the longer, the less often."""
+    return min(max(waited / 20, shortest), max(_LONGEST_POLL, shortest))
+
+
+def resync_delay(resync_seconds: float, jitter: float) -> float:
+    """Ten percent to either side, so that what was started together is not looked at together for ever."""
+    return resync_seconds * (0.9 + 0.2 * jitter)
+
+
+def _lost(build_id: str) -> Problem:
+    cause = f"the image builder does not know build {build_id[:12]} any more"
+    return Problem(code="build_lost", cause=cause, fix="It is asked for again; nothing to do", retryable=True)
+
+
+def _cancelled(build_id: str) -> Problem:
+    cause = f"build {build_id[:12]} was cancelled, though this project still wants it"
+    fix = "It is asked for again; if it fails, find out who cancels builds, then start again"
+    return Problem(code="build_cancelled", cause=cause, fix=fix, retryable=True)
+
+
+def _unexplained(build_id: str) -> Problem:
+    cause = f"build {build_id[:12]} ended without an image and without a reason"
+    return Problem(code="build_failed", cause=cause, fix="Read the build's log, then start again")
+
+
+def _silent(revision: str) -> Problem:
+    cause = f"revision {revision} does not come up and the target gives no reason"
+    return Problem(code="target_failed", cause=cause, fix="Read the service's logs, mend the program, start again")

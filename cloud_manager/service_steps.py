@@ -1,0 +1,108 @@
+"""The steps on a target: bring the service up, look at it, take it away."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from cloud_manager import decide, story
+from cloud_manager.claim import Claim
+from cloud_manager.deployment import Deployment, Facts, Phase, revision_of
+from cloud_manager.deployment_spec import DeploymentSpec
+from cloud_manager.store.protocol import NewEvent
+from cloud_manager.targets.target import Observation, Target, Wanted
+
+log = logging.getLogger(__name__)
+
+
+def revision_wanted(spec: DeploymentSpec, facts: Facts) -> str:
+    """The revision of a generation whose image is known."""
+    image = facts.image.digest if facts.image is not None else facts.image_uri
+    if image is None:
+        raise RuntimeError("the image is not known yet")  # A defect of ours: the stage says that it is.
+    return revision_of(spec, image)
+
+
+async def place(claim: Claim, spec: DeploymentSpec, target: Target) -> bool:
+    """Look at the service and take the next step with it. True if it was at rest already: nothing was written."""
+    revision = revision_wanted(spec, claim.row.facts)
+    seen = await target.observe(claim.row.key)
+    match decide.after_look(claim.row, revision, seen):
+        case decide.Settle():
+            return await _settle(claim, target, revision, seen)
+        case decide.Wait():
+            await _wait(claim, target, revision, seen)
+        case decide.ClearFirst():
+            await _clear_first(claim, target)
+        case decide.Fail(problem):
+            await claim.fail(problem, url=seen.url, detail=seen.detail)
+        case decide.Apply(healing):
+            event = story.applying(target.name, revision, healing=healing, update=seen.state != "absent")
+            await _apply(claim, spec, target, revision, event)
+        case decide.Rest():
+            await claim.save(delay=claim.resync())
+    return False
+
+
+async def clear(claim: Claim, target: Target) -> None:
+    """One step towards nothing of the project being left on `target`. The phase is the caller's."""
+    name = target.name
+    seen = await target.observe(claim.row.key)
+    if seen.state == "absent":
+        await claim.save(placed_on=tuple(other for other in claim.row.facts.placed_on if other != name))
+        return
+    await claim.save(story.removing(name), once=f"remove {name}", delay=claim.soon())
+    await target.remove(claim.row.key)
+
+
+async def _apply(claim: Claim, spec: DeploymentSpec, target: Target, revision: str, event: NewEvent) -> None:
+    """Stored before the first call: that something may be there from now on, to be found and removed by anyone."""
+    facts, again = claim.row.facts, claim.row.facts.stage == "applied"
+    await claim.save(
+        event,
+        once=f"apply {revision}",
+        phase=Phase.PREPARING,
+        placed_on=_with(claim.row, target),
+        revision=revision,
+    )
+    await target.apply(Wanted(claim.row.key, spec, revision, facts.image, facts.image_uri))
+    # What was there and is to be put back is put back ever more seldom: perhaps someone else deletes it each time.
+    tries = claim.row.tries + 1 if again else claim.row.tries
+    delay = decide.backoff_seconds(tries, 0.0) if again else claim.soon()
+    await claim.save(stage="applied", problem=None, tries=tries, delay=delay)
+
+
+async def _clear_first(claim: Claim, target: Target) -> None:
+    await target.remove(claim.row.key)
+    event, placed_on = story.still_going(target.name), _with(claim.row, target)
+    await claim.save(event, once="going", phase=Phase.PREPARING, delay=claim.soon(), placed_on=placed_on)
+
+
+async def _wait(claim: Claim, target: Target, revision: str, seen: Observation) -> None:
+    """The phase word follows what is seen; each reason to wait is told once."""
+    event = story.coming_up(target.name, seen.problem)
+    about = seen.problem.cause if seen.problem else f"apply {revision}"
+    facts: dict[str, Any] = {"url": seen.url, "detail": seen.detail, "problem": seen.problem, "revision": revision}
+    placed_on = _with(claim.row, target)
+    await claim.save(event, once=about, phase=Phase.PREPARING, delay=claim.soon(), placed_on=placed_on, **facts)
+
+
+async def _settle(claim: Claim, target: Target, revision: str, seen: Observation) -> bool:
+    """It runs. True if it did before."""
+    row = claim.row
+    facts: dict[str, Any] = {"url": seen.url, "detail": seen.detail, "problem": None}
+    if decide.is_settled(row):
+        claim.note(**facts)
+        return True
+    running = story.running(seen.url, claim.now() - row.facts.began)
+    event = story.unchanged() if row.phase is Phase.RUNNING else running
+    facts |= {"revision": revision, "stage": "applied", "told": (), "placed_on": _with(row, target)}
+    claim.note(**facts, settled_generation=row.generation)
+    left = decide.next_leftover(claim.row.facts, target.name)
+    await claim.save(event, phase=Phase.RUNNING, tries=0, delay=0.0 if left else claim.resync())
+    return False
+
+
+def _with(row: Deployment, target: Target) -> tuple[str, ...]:
+    placed_on = row.facts.placed_on
+    return placed_on if target.name in placed_on else (*placed_on, target.name)

@@ -1,0 +1,88 @@
+"""The words of the event history. Pure: what happened -> an event that a person can read."""
+
+from __future__ import annotations
+
+from cloud_manager.deployment import Deployment
+from cloud_manager.store.protocol import NewEvent
+from image_builder.contract import BuildStatus, ImageReference, Problem
+
+
+def building(build_id: str) -> NewEvent:
+    return NewEvent("build", f"building the image (build {build_id[:12]})")
+
+
+def image_ready(image: ImageReference, status: BuildStatus | None, began: float) -> NewEvent:
+    """began: when the wish was taken up; what was finished before had been built for an earlier one."""
+    what = f"{image.digest[:19]}, {size(image.size)}"
+    if status is None or status.finished is None:
+        return NewEvent("build", f"the image is ready: {what}")
+    if status.finished < began:
+        return NewEvent("build", f"the image is there already: {what}")
+    return NewEvent("build", f"the image is ready after {seconds(status.finished - status.created)}: {what}")
+
+
+def prebuilt(uri: str) -> NewEvent:
+    return NewEvent("build", f"nothing to build: {uri} is used as it is")
+
+
+def build_left(build_id: str) -> NewEvent:
+    return NewEvent("build", f"the build {build_id[:12]} is given up")
+
+
+def applying(target: str, revision: str, *, healing: bool, update: bool) -> NewEvent:
+    if healing:
+        message = f"the service was gone from {target} or had been changed; putting revision {revision} back"
+    elif update:
+        message = f"updating the service on {target} to revision {revision}"
+    else:
+        message = f"starting the service on {target} (revision {revision})"
+    return NewEvent("target", message)
+
+
+def coming_up(target: str, problem: Problem | None) -> NewEvent:
+    return NewEvent("target", f"the service on {target} is coming up{f': {problem.cause}' if problem else ''}", problem)
+
+
+def still_going(target: str) -> NewEvent:
+    return NewEvent("target", f"what was on {target} before is still being removed; the service comes after it")
+
+
+def running(url: str | None, waited: float) -> NewEvent:
+    return NewEvent("phase", f"running{f' at {url}' if url else ''} after {seconds(waited)}")
+
+
+def unchanged() -> NewEvent:
+    return NewEvent("note", "nothing has changed: the service goes on as it was")
+
+
+def removing(target: str) -> NewEvent:
+    return NewEvent("target", f"removing the service from {target}")
+
+
+def removed(target: str) -> NewEvent:
+    return NewEvent("target", f"nothing is left on {target}")
+
+
+def left_behind(target: str, problem: Problem) -> NewEvent:
+    return NewEvent("error", f"what was on {target} before cannot be removed: {problem.cause}", problem)
+
+
+def stopped(row: Deployment) -> NewEvent:
+    """Also while a builder that does not answer has still to be told."""
+    unsaid = row.facts.build_id is not None or row.facts.asking is not None
+    return NewEvent(
+        "phase", "stopped; the build is given up as soon as the image builder answers" if unsaid else "stopped"
+    )
+
+
+def seconds(duration: float) -> str:
+    """e.g. `0.4 s`, `12 s`, `3 min 5 s`."""
+    if duration < 10:
+        return f"{max(duration, 0):.1f} s"
+    minutes, rest = divmod(round(duration), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def size(count: int) -> str:
+    """Bytes in words, e.g. `12.3 MB`."""
+    return f"{count / 1e6:.1f} MB" if count >= 100_000 else f"{count / 1e3:.1f} kB"
