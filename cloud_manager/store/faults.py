@@ -47,7 +47,7 @@ def unavailable(place: str, error: DBAPIError) -> Unavailable | None:
         return None
     fix = "check that the database runs and that DATABASE_URL names the right place, user and password"
     if place.startswith("SQLite"):
-        fix = "check that STATE_DIR exists, can be written, and is not on a network disk"
+        fix = "check that STATE_DIR can be written, is on a local disk, and that no other program holds the file"
     return Unavailable(f"{place} does not answer: {_reason(error)}", fix)
 
 

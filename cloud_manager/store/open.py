@@ -34,6 +34,8 @@ _POSTGRES = {
     "keepalives_interval": 2,
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
+    # A manager that stands still inside a transaction (stopped, swapped out) must not hold up the others for ever.
+    "options": "-c lock_timeout=10s -c idle_in_transaction_session_timeout=30s",
 }
 
 

@@ -44,7 +44,11 @@ class Store(Protocol):
         ...
 
     async def changed_since(self, time: float) -> list[Deployment]:
-        """Rows with `updated` >= time, for the memory that answers status requests."""
+        """Rows with `updated` >= time, for the memory that answers status requests; the latest last.
+
+        With several managers a row may become visible after one with a later `updated`, and their clocks differ: who
+        follows the changes asks again from some seconds (more than the clocks differ) before the latest row seen.
+        """
         ...
 
     async def due(self, now: float, limit: int) -> list[Key]:
@@ -54,7 +58,8 @@ class Store(Protocol):
     def own(self, key: Key) -> AbstractAsyncContextManager[Deployment | None]:
         """Hold the project while in the block: the row with a fresh token, or None if another manager holds it.
 
-        Ownership ends with the block, and with the process or its connection, whichever ends first.
+        Ownership ends with the block, and with the process or its connection, whichever ends first. None also if
+        another block of this very process holds the project; nobody waits.
         """
         ...
 
@@ -65,14 +70,18 @@ class Store(Protocol):
         Returns the row as it now is.
 
         Raises:
-            LostOwnership: the token is no longer the row's.
+            LostOwnership: the token is no longer the row's, or the block of `own` that gave it has ended.
         """
         ...
 
     async def add_events(self, key: Key, generation: int, events: Sequence[NewEvent], *, now: float) -> None: ...
 
     async def events(self, key: Key | None = None, *, after: int = 0, limit: int = 1000) -> list[Event]:
-        """Events with sequence > after, oldest first; of one project or, with None, of all."""
+        """Events with sequence > after, oldest first; of one project or, with None, of all.
+
+        The newest 1,000 of a project are kept. Who follows one project by the last sequence seen misses nothing; over
+        all projects, with several managers, an event may become visible after one with a higher sequence.
+        """
         ...
 
     async def aclose(self) -> None: ...

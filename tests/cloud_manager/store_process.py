@@ -1,4 +1,4 @@
-"""A manager's store in a process of its own, to be killed: `python -m tests.cloud_manager.store_process own|write …`.
+"""A manager's store in a process of its own, to be killed: `-m tests.cloud_manager.store_process own|write|leave …`.
 
 It says on standard output what it was told by the store, one line each, at once.
 """
@@ -35,9 +35,15 @@ async def write(store: Store) -> None:
         say(str(row.generation))
 
 
+async def leave(store: Store) -> None:
+    await store.want_present(KEY, loaded(), now=1.0)
+    await store.get(KEY)
+    raise SystemExit(3)
+
+
 async def main(work: str, database_url: str, state_dir: str) -> None:
     store = await open_store(database_url, Path(state_dir), SystemClock())
-    await {"own": own, "write": write}[work](store)
+    await {"own": own, "write": write, "leave": leave}[work](store)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from cloud_manager.clock import SystemClock
@@ -177,6 +178,18 @@ async def test_history_is_followed_without_missing_a_line(two: tuple[Store, Stor
                 break
     await asyncio.gather(*writing)
     assert len(seen) == len(set(seen)) == 1 + 60 * 2 * 2
+
+
+async def test_a_manager_that_stands_still_holds_nobody_up_for_ever(postgres_database: str, tmp_path: Path) -> None:
+    impatient = f"{postgres_database}&options=-c%20lock_timeout%3D200ms"
+    store = await open_store(impatient, tmp_path, SystemClock())
+    await store.want_present(KEY, loaded(), now=1.0)
+    with psycopg.connect(postgres_database) as still:
+        still.execute("SELECT 1 FROM deployments FOR UPDATE")
+        with pytest.raises(Unavailable, match="lock timeout"):
+            await store.want_absent(KEY, now=2.0)
+    assert await store.want_absent(KEY, now=3.0)
+    await store.aclose()
 
 
 class CountingClock:

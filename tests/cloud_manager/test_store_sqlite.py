@@ -198,3 +198,9 @@ async def test_a_service_does_not_inherit_the_lock(tmp_path: Path) -> None:
         again = await open_store("", tmp_path, SystemClock())
         await again.aclose()
         service.kill()
+
+
+def test_a_manager_that_ends_without_closing_does_not_hang(tmp_path: Path) -> None:
+    """Else a crash would leave a process that answers nothing, keeps the lock, and is not restarted."""
+    with manager("leave", "", tmp_path) as process:
+        assert process.wait(20) == 3
