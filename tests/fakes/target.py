@@ -38,7 +38,7 @@ class World:
 
     pending_looks: how many observations say `pending` before a new revision is ready.
     removing_looks: how many observations say `removing` after a remove.
-    broken: revision -> the problem with which it fails.
+    broken: revision or image_uri -> the problem with which it fails.
     refuse: call (`observe`, `apply`, `remove`) -> errors raised by the next calls, first in first out.
     hold: call -> an event that the call waits for; a cancelled call leaves what it had done so far.
     problems: what `check` answers.
@@ -139,7 +139,8 @@ class FakeTarget:
         revisions = self.world.running[wanted.key]
         self.world.starts += 1
         looks = self.world.pending_looks + 1
-        revision = Revision(wanted, self.world.starts, looks, self.world.broken.get(wanted.revision))
+        problem = self.world.broken.get(wanted.revision) or self.world.broken.get(wanted.image_uri or "")
+        revision = Revision(wanted, self.world.starts, looks, problem)
         keep = [old for old in revisions if old.up]
         self.world.running[wanted.key] = [*keep, revision]
         self.world.removing.pop(wanted.key, None)
