@@ -8,26 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import shutil
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+from demo_samples import DemoFailed, Sample, find
 from rich.console import Console
 
 from cloud_manager.cli import follow, render, up
 from cloud_manager.cli.client import Manager
 from cloud_manager.errors import DeployError
 
-SAMPLES = Path(__file__).resolve().parent
-STATE = SAMPLES.parent / ".state" / "demo"
+STATE = Path(os.environ.get("DEMO_STATE") or Path(__file__).resolve().parent.parent / ".state" / "demo").absolute()
 USER = "demo"
 
 POLL = 2.0  # seconds between two status requests of the project manager
@@ -36,10 +33,6 @@ PATIENCE = 900.0  # seconds; torch over a slow line takes minutes, once
 STOP_WITHIN = 30.0  # seconds
 
 out = Console(highlight=False, soft_wrap=True)
-
-
-class DemoFailed(DeployError):
-    code = "demo_failed"
 
 
 def main() -> int:
@@ -64,7 +57,7 @@ def run(name: str, once: bool, pairs: list[up.Pair]) -> None:
     sample = find(name)
     home = STATE / name
     with alone(home, name):
-        sample.prepare()
+        sample.prepare(heading)
         places = choose_places(home)
         project = copy(sample, places.shared_root)
         heading(f"starting the image builder and the cloud manager (logs in {short(places.logs)})")
@@ -77,108 +70,6 @@ def run(name: str, once: bool, pairs: list[up.Pair]) -> None:
                 if not once:
                     wait_for_interrupt(pair)
     out.print("stopped; nothing is left running.")
-
-
-# --- the samples ------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Sample:
-    """What the demo knows of a sample: what it needs first, and what a right answer is."""
-
-    folder: Path
-    prepare: Callable[[], None]
-    ask: Callable[[str], str]
-    """Takes the service's URL, returns request and answer for people; DemoFailed if the answer is not right."""
-
-
-def find(name: str) -> Sample:
-    known = {
-        "hello": Sample(SAMPLES / "hello", lambda: None, ask_hello),
-        "digits": Sample(SAMPLES / "digits", train_digits, ask_digits),
-    }
-    if name not in known:
-        raise DemoFailed(f"there is no demo of a sample {name!r}", f"Set SAMPLE to one of: {', '.join(known)}.")
-    return known[name]
-
-
-def ask_hello(url: str) -> str:
-    answer = answer_of(httpx.get(url, timeout=10, trust_env=False))
-    if not str(answer.get("greeting", "")).startswith("Hello"):
-        raise DemoFailed(f"the service answered {answer}, without its greeting", "Read samples/hello/nn_model.")
-    return f"GET {url}\n  {json.dumps(answer)}"
-
-
-def ask_digits(url: str) -> str:
-    """Asks for a zero and a one drawn here; a model that learned anything knows both."""
-    lines = []
-    for digit, image in ((0, ZERO), (1, ONE)):
-        rows = [[16 if cell == "#" else 0 for cell in row] for row in image]
-        answer = answer_of(httpx.post(f"{url}/predict", json=rows, timeout=30, trust_env=False))
-        if answer.get("digit") != digit:
-            raise DemoFailed(
-                f"the model read {answer.get('digit')} where a {digit} was drawn",
-                "Remove samples/digits/nn_model/digits.pt and run again: the model is trained anew.",
-            )
-        sure = max(answer["probabilities"])
-        lines.append(
-            f"POST {url}/predict\n" + "\n".join(f"  {row}" for row in image) + f"\n  read as {digit} ({sure:.1%})"
-        )
-    return "\n".join(lines)
-
-
-ZERO = ("..###...", ".##.##..", ".#...#..", ".#...#..", ".#...#..", ".#...#..", ".##.##..", "..###...")
-ONE = ("...##...", "..###...", ".####...", "...##...", "...##...", "...##...", "...##...", "...###..")
-
-
-def answer_of(response: httpx.Response) -> dict[str, Any]:
-    try:
-        value = response.raise_for_status().json()
-    except (httpx.HTTPStatusError, ValueError) as error:
-        raise DemoFailed(f"the service answered {response.status_code}: {response.text[:200]}", str(error)) from error
-    return value if isinstance(value, dict) else {"answer": value}
-
-
-def train_digits() -> None:
-    """Train where there are no weights yet, in an environment that uv makes for it."""
-    folder = SAMPLES / "digits"
-    if (folder / "nn_model" / "digits.pt").is_file():
-        return
-    heading("training the model (once; torch is fetched if this machine does not have it yet)")
-    python = STATE / "train" / "bin" / "python"
-    uv_pip = ["uv", "pip", "install", "--quiet", "--python", str(python), *cpu_torch()]
-    command(
-        [sys.executable, "-m", "uv", "venv", "--quiet", "--clear", "--python", sys.executable, str(STATE / "train")]
-    )
-    command([sys.executable, "-m", *uv_pip, *TRAINING])
-    command([str(python), str(folder / "train.py")])
-
-
-TRAINING = ("torch==2.13.0", "scikit-learn")
-
-
-def cpu_torch() -> list[str]:
-    """Options that keep CUDA out: none where the plain resolve brings none (macOS, a host with CPU wheels)."""
-    plain_resolve = subprocess.run(
-        [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-header", "-"],
-        input="\n".join(TRAINING),
-        env=uv_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return ["--torch-backend", "cpu"] if "nvidia-" in plain_resolve.stdout or plain_resolve.returncode else []
-
-
-def uv_environment() -> dict[str, str]:
-    """uv does not read pip's settings; the builder's own translation of them serves the training too."""
-    return {**os.environ}
-
-
-def command(words: list[str]) -> None:
-    done = subprocess.run(words, env=uv_environment(), check=False)
-    if done.returncode:
-        raise DemoFailed(f"{' '.join(words)} ended with {done.returncode}", "Read the lines above; then run again.")
 
 
 # --- the project manager's way ----------------------------------------------------------------------------------
