@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,10 @@ class Shelf:
         return self.targets[type]
 
 
+def _as_it_is(part: Any) -> Any:
+    return part
+
+
 @dataclass
 class Stage:
     """The world outlives every controller: `restart` is what happens after `kill -9`."""
@@ -59,7 +64,7 @@ class Stage:
     clock: ManualClock = field(default_factory=ManualClock)
     memory: Memory = field(default_factory=Memory)
     worlds: dict[str, World] = field(default_factory=lambda: {"fake": World(), "other": World()})
-    wrap: Any = staticmethod(lambda part: part)
+    wrap: Callable[[Any], Any] = _as_it_is
 
     def __post_init__(self) -> None:
         self.shop = Workshop(clock=self.clock)
