@@ -8,9 +8,11 @@ import netrc
 import random
 import ssl
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
+from weakref import WeakValueDictionary
 
 import httpx
 
@@ -19,7 +21,7 @@ from image_builder.errors import BuildError, FetchFailed
 from image_builder.file_hashes import FileHashes
 from image_builder.lock import PinnedWheel
 from image_builder.pip_settings import ca_bundle
-from image_builder.work import each, in_thread
+from image_builder.work import StopFlag, each, in_thread
 
 _AT_A_TIME = 4
 _ATTEMPTS = 5
@@ -39,6 +41,7 @@ class WheelStore:
     def __init__(self, folder: Path, hashes: FileHashes) -> None:
         self._folder = folder
         self._hashes = hashes
+        self._fetching: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def prepare(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -83,7 +86,19 @@ class WheelStore:
             slots = asyncio.Semaphore(_AT_A_TIME)
             async with _client(environ) as client:
                 download = _Download(client, index_credentials(environ), self._folder, progress, sleep)
-                await each(download.one(wheel, slots) for wheel in missing)
+                await each(self._once(wheel, download, slots, progress) for wheel in missing)
+
+    async def _once(
+        self, wheel: PinnedWheel, download: _Download, slots: asyncio.Semaphore, progress: Progress
+    ) -> None:
+        """Two builds that need the same wheel download it once."""
+        async with self._fetching.setdefault(wheel.sha256, asyncio.Lock()):
+            size = self.size(wheel)
+            if size is None:
+                async with slots:
+                    await download.one(wheel)
+            else:
+                progress(wheel, size)
 
     async def _check_local(self, wheel: PinnedWheel) -> None:
         path = self.path(wheel)
@@ -114,23 +129,24 @@ class _Download:
         self._progress = progress
         self._sleep = sleep
 
-    async def one(self, wheel: PinnedWheel, slots: asyncio.Semaphore) -> None:
-        async with slots:
-            for attempt in range(1, _ATTEMPTS + 1):
-                try:
-                    return await self._attempt(wheel)
-                except (httpx.HTTPError, FetchFailed) as error:
-                    if isinstance(error, FetchFailed) and not error.problem.retryable:
-                        raise
-                    if attempt == _ATTEMPTS:
-                        raise _given_up(wheel, error) from error
-                    await self._sleep(_pause(attempt, error))
+    async def one(self, wheel: PinnedWheel) -> None:
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                await self._attempt(wheel)
+                break
+            except (httpx.HTTPError, FetchFailed) as error:
+                if isinstance(error, FetchFailed) and not error.problem.retryable:
+                    raise
+                if attempt == _ATTEMPTS:
+                    raise _given_up(wheel, error) from error
+                await self._sleep(_pause(attempt, error))
 
     async def _attempt(self, wheel: PinnedWheel) -> None:
-        digest, size, limit = hashlib.sha256(), 0, wheel.size or _SIZE_MAX
+        size, limit = 0, wheel.size or _SIZE_MAX
         async with self._client.stream("GET", wheel.url, auth=self._auth(wheel.url)) as answer:
             _check_answer(wheel, answer)
-            with PartialFile(self._folder, expected=wheel.size or 0) as partial:
+            with PartialFile(self._folder, expected=wheel.size or 0) as file:
+                digest = hashlib.sha256()
                 async for chunk in answer.aiter_bytes(_CHUNK):
                     size += len(chunk)
                     if size > limit:
@@ -140,16 +156,21 @@ class _Download:
                             code="digest_mismatch",
                             retryable=False,
                         )
-                    await in_thread(lambda _, data=chunk: (partial.write(data), digest.update(data)))
+                    await in_thread(partial(_store, file, digest, chunk))
                     self._progress(wheel, size)
                 if digest.hexdigest() != wheel.sha256:
                     raise _wrong_digest(wheel, _shown(wheel.url))
-                await in_thread(lambda _: partial.move_to(f"{wheel.sha256}.whl"))
+                await in_thread(lambda _: file.move_to(f"{wheel.sha256}.whl"))
 
     def _auth(self, url: str) -> httpx.Auth | httpx._client.UseClientDefault:
         """The address's own credentials, else those of an index on the same host, else ~/.netrc."""
         own = _basic(url)
         return own or self._credentials.get(urlsplit(url).netloc) or httpx.USE_CLIENT_DEFAULT
+
+
+def _store(file: PartialFile, digest: hashlib._Hash, chunk: bytes, _flag: StopFlag) -> None:
+    file.write(chunk)
+    digest.update(chunk)
 
 
 def index_credentials(environ: Mapping[str, str]) -> dict[str, httpx.BasicAuth]:
@@ -226,7 +247,7 @@ def _pause(attempt: int, error: Exception) -> float:
     asked = str(error.__cause__) if isinstance(error.__cause__, _Wait) else ""
     if asked.isdigit():
         return min(float(asked), _LONGEST_WAIT)
-    return 0.5 * 2 ** (attempt - 1) * random.uniform(0.75, 1.25)  # noqa: S311 - jitter, not a secret
+    return 0.5 * 2.0 ** (attempt - 1) * random.uniform(0.75, 1.25)  # noqa: S311 - jitter, not a secret
 
 
 def _given_up(wheel: PinnedWheel, error: Exception) -> FetchFailed:
@@ -240,7 +261,7 @@ def _given_up(wheel: PinnedWheel, error: Exception) -> FetchFailed:
 def _wrong_digest(wheel: PinnedWheel, where: str) -> FetchFailed:
     return FetchFailed(
         f"{where} is not the {wheel.filename} that the lock names (its sha256 differs)",
-        "Start it again if the file was replaced on purpose; else tell the keepers of the package index.",
+        "Tell the keepers of the package index, or start it again once the file is right.",
         code="digest_mismatch",
         retryable=False,
     )

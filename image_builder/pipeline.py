@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
+from weakref import WeakValueDictionary
 
+from image_builder.assemble import assemble
 from image_builder.contract import ImageReference, LayerProgress
+from image_builder.errors import FetchFailed
+from image_builder.fetch import WheelStore
 from image_builder.file_hashes import FileHashes
+from image_builder.layer_plan import LayerPlan, file_layers, wheel_layers
+from image_builder.layers.index import Layer, LayerIndex
+from image_builder.layers.make import Materials, make_layer
+from image_builder.lock import Lock, PinnedWheel
 from image_builder.oci.layout import Layout
+from image_builder.pip_settings import resolver_environment
 from image_builder.plan import BuildPlan
+from image_builder.progress import LayerBoard
+from image_builder.resolve import forget, resolve
+from image_builder.work import StopFlag, each, in_thread
 
 Step = Literal["resolve", "fetch", "layers", "assemble"]
 
@@ -29,24 +43,58 @@ class Reporter(Protocol):
         ...
 
 
-@dataclass(frozen=True)
 class Workshop:
-    """The builder's folders and caches, shared by all builds of a process.
+    """The builder's folders and caches, shared by all builds of a process. Use it in one event loop.
 
-    environ: where the host's index, proxy and CA settings are looked up.
+    folder: STATE_DIR/builder. environ: where the host's index, proxy and CA settings are looked up.
     """
 
-    folder: Path
-    layout: Layout
-    hashes: FileHashes
-    environ: Mapping[str, str]
+    def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.layout = Layout(folder / "images")
+        self.index = LayerIndex(folder / "layers", self.layout)
+        self.hashes = FileHashes(folder / "hashes.sqlite")
+        self.wheels = WheelStore(folder / "wheels", self.hashes)
+        self.locks = folder / "locks"
+        self.slots = asyncio.Semaphore(max(2, os.cpu_count() or 2))
+        self._environ = environ
+        self._resolver_environ: dict[str, str] | None = None
+        self._making: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @classmethod
     def open(cls, state_dir: Path, environ: Mapping[str, str]) -> Workshop:
         """Make STATE_DIR/builder ready; leftovers of dead builders are swept. Blocking."""
-        raise NotImplementedError(state_dir, environ)
+        folder = state_dir / "builder"
+        folder.mkdir(parents=True, exist_ok=True)
+        workshop = cls(folder, environ)
+        workshop.layout.prepare()
+        workshop.index.prepare()
+        workshop.wheels.prepare()
+        workshop.locks.mkdir(exist_ok=True)
+        return workshop
 
-    def close(self) -> None: ...
+    async def resolver_environ(self) -> dict[str, str]:
+        """The environment for uv and downloads; pip is asked for its settings once."""
+        if self._resolver_environ is None:
+            self._resolver_environ = await resolver_environment(self._environ)
+        return self._resolver_environ
+
+    def making(self, key: str) -> asyncio.Lock:
+        """Held while a layer or wheel is made, so that two builds do not make the same one."""
+        return self._making.setdefault(key, asyncio.Lock())
+
+    def close(self) -> None:
+        self.hashes.close()
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One build under way."""
+
+    plan: BuildPlan
+    workshop: Workshop
+    report: Reporter
+    board: LayerBoard
 
 
 async def build(plan: BuildPlan, workshop: Workshop, report: Reporter) -> ImageReference:
@@ -57,4 +105,86 @@ async def build(plan: BuildPlan, workshop: Workshop, report: Reporter) -> ImageR
     Raises:
         BuildError: with the words for the person who can mend it.
     """
-    raise NotImplementedError(plan, workshop, report)
+    job = _Job(plan, workshop, report, LayerBoard(report.layer))
+    lock, layers = await _resolve_and_fetch(job)
+    report.step("layers")
+    made = await each(_layer(job, layer) for layer in layers)
+    report.step("assemble")
+    return await in_thread(lambda _: assemble(plan, lock, layers, made, workshop.layout))
+
+
+async def _resolve_and_fetch(job: _Job) -> tuple[Lock, list[LayerPlan]]:
+    """A lock whose wheels are here. A lock made earlier may name what the index has no longer: it is made again."""
+    lock = await _resolve(job)
+    try:
+        return lock, await _fetch(job, lock)
+    except FetchFailed as error:
+        if error.problem.retryable:
+            raise
+        job.report.log(f"{error.problem.cause}; the requirements are resolved again")
+    forget(job.plan.request, job.workshop.locks, await job.workshop.resolver_environ())
+    lock = await _resolve(job)
+    return lock, await _fetch(job, lock)
+
+
+async def _resolve(job: _Job) -> Lock:
+    job.report.step("resolve")
+    environ = await job.workshop.resolver_environ()
+    return await resolve(job.plan.request, job.workshop.locks, environ, job.report.log)
+
+
+async def _fetch(job: _Job, lock: Lock) -> list[LayerPlan]:
+    """The layers, and every wheel here that a layer still to be made needs."""
+    job.report.step("fetch")
+    unsized = [wheel for wheel in lock.wheels if _size(job, wheel) is None]
+    if unsized:
+        job.report.log(f"fetching {', '.join(wheel.filename for wheel in unsized)}")
+        await job.workshop.wheels.fetch(unsized, await job.workshop.resolver_environ(), lambda _wheel, _done: None)
+    sizes = {wheel.sha256: _size(job, wheel) or 0 for wheel in lock.wheels}
+    layers = [*wheel_layers(lock.wheels, sizes, job.plan.request.python), *file_layers(job.plan)]
+    job.board.expect(layers)
+    await each(_fetch_layer(job, layer, sizes) for layer in layers if layer.wheels)
+    await in_thread(lambda _: job.workshop.index.remember_wheel_sizes(sizes))
+    return layers
+
+
+def _size(job: _Job, wheel: PinnedWheel) -> int | None:
+    """Bytes of a wheel: as the index says, as it lies here, or as it was once."""
+    return wheel.size or job.workshop.wheels.size(wheel) or job.workshop.index.wheel_size(wheel.sha256)
+
+
+async def _fetch_layer(job: _Job, layer: LayerPlan, sizes: Mapping[str, int]) -> None:
+    if job.workshop.index.layer(layer.key) is not None:
+        return
+    total = sum(sizes[wheel.sha256] for wheel in layer.wheels)
+    here: dict[str, int] = {}
+
+    def told(wheel: PinnedWheel, done: int) -> None:
+        here[wheel.sha256] = done
+        job.board.advance(layer, "fetching", sum(here.values()), total)
+
+    await job.workshop.wheels.fetch(layer.wheels, await job.workshop.resolver_environ(), told)
+
+
+async def _layer(job: _Job, layer: LayerPlan) -> Layer:
+    async with job.workshop.making(layer.key):
+        known = job.workshop.index.layer(layer.key)
+        if known is not None:
+            job.board.settle(layer, known, "reused")
+            return known
+        async with job.workshop.slots:
+            made = await in_thread(lambda flag: _make(job, layer, flag))
+        job.board.settle(layer, made, "built")
+        return made
+
+
+def _make(job: _Job, layer: LayerPlan, flag: StopFlag) -> Layer:
+    def told(done: int, total: int) -> None:
+        job.board.advance(layer, "building", done, total)
+
+    told(0, 0)
+    paths = {wheel.sha256: job.workshop.wheels.path(wheel) for wheel in layer.wheels}
+    materials = Materials(job.plan, paths, job.workshop.layout, job.report.log)
+    made = make_layer(layer, materials, told, flag)
+    job.workshop.index.remember(layer.key, made)
+    return made

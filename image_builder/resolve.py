@@ -44,6 +44,11 @@ async def resolve(request: BuildRequest, locks: Path, environ: Mapping[str, str]
     return lock
 
 
+def forget(request: BuildRequest, locks: Path, environ: Mapping[str, str]) -> None:
+    """Drop the lock kept for a request, so that it is resolved anew."""
+    (locks / f"{lock_key(request, environ)}.toml").unlink(missing_ok=True)
+
+
 def lock_key(request: BuildRequest, environ: Mapping[str, str]) -> str:
     """64 hex digits over all that a lock depends on, besides what the indexes hold on that day. Pure."""
     parts = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -48,6 +49,7 @@ class LayerIndex:
         except (FileNotFoundError, ValueError):
             return None
 
-    def remember_wheel_size(self, sha256: str, size: int) -> None:
-        if self.wheel_size(sha256) != size:
-            write_whole(self._folder / f"{sha256}.size", str(size).encode())
+    def remember_wheel_sizes(self, sizes: Mapping[str, int]) -> None:
+        for sha256, size in sizes.items():
+            if self.wheel_size(sha256) != size:
+                write_whole(self._folder / f"{sha256}.size", str(size).encode())

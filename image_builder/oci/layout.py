@@ -51,7 +51,10 @@ class Layout:
         return BlobWriter(PartialFile(self._blobs, expected=expected))
 
     def add(self, data: bytes) -> str:
-        """Store a small blob; its digest."""
+        """Store a small blob, unless it is there; its digest."""
+        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        if self.has(digest):
+            return digest
         with self.writer(expected=len(data)) as writer:
             writer.write(data)
             return writer.commit()

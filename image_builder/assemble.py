@@ -1,0 +1,56 @@
+"""The last step of a build: a configuration and a manifest over layers that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from image_builder.contract import ImageReference
+from image_builder.layer_plan import LayerPlan
+from image_builder.layers.files import LAUNCHER
+from image_builder.layers.index import Layer
+from image_builder.layers.wheel import VENV
+from image_builder.lock import Lock
+from image_builder.oci.image import ImageConfig, ImageLayer, config_json, descriptor, manifest_json
+from image_builder.oci.layout import Layout
+from image_builder.plan import BuildPlan
+
+_PATH = "/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def assemble(
+    plan: BuildPlan, lock: Lock, layers: Sequence[LayerPlan], made: Sequence[Layer], layout: Layout
+) -> ImageReference:
+    """Configuration and manifest over layers that are in the layout; the image then has the plan's id as its name."""
+    rows = [
+        ImageLayer(blob.digest, blob.diff_id, blob.size, layer.name) for layer, blob in zip(layers, made, strict=True)
+    ]
+    config = config_json(image_config(plan, lock.digest), rows)
+    manifest = manifest_json(config, rows)
+    layout.add(config)
+    digest = layout.add(manifest)
+    layout.name_image(plan.id, descriptor(manifest, plan.request.platform))
+    return ImageReference(repository=f"builds/{plan.id}", digest=digest, size=sum(row.size for row in rows))
+
+
+def image_config(plan: BuildPlan, lock_digest: str) -> ImageConfig:
+    """How the image runs. With something to run before, the launcher is the entrypoint. Pure."""
+    launcher = ("python", f"/{LAUNCHER}/launch.py")
+    return ImageConfig(
+        platform=plan.request.platform,
+        entrypoint=launcher if plan.pre_exec else plan.entrypoint,
+        workdir=plan.workdir,
+        env={
+            "PATH": _PATH,
+            "VIRTUAL_ENV": f"/{VENV}",
+            "PYTHONUNBUFFERED": "1",
+            "PORT": str(plan.request.port),
+        },
+        port=plan.request.port,
+        labels={
+            "org.opencontainers.image.title": " ".join(plan.entrypoint)[:200],
+            "org.opencontainers.image.version": plan.id,
+            "io.tango.cloud-deploy.key": plan.key,
+            "io.tango.cloud-deploy.python": plan.request.python,
+            "io.tango.cloud-deploy.lock-digest": f"sha256:{lock_digest}",
+        },
+    )

@@ -1,0 +1,61 @@
+"""What is told of the layers while they are made: often enough to be watched, seldom enough to cost nothing."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from image_builder.contract import LayerProgress, LayerState
+from image_builder.layer_plan import LayerPlan
+from image_builder.layers.index import Layer
+
+_SECONDS_BETWEEN = 0.1
+
+
+class LayerBoard:
+    """The state of each layer of one build, told on. Thread-safe."""
+
+    def __init__(self, tell: Callable[[LayerProgress], None]) -> None:
+        self._tell = tell
+        self._lock = threading.Lock()
+        self._rows: dict[str, LayerProgress] = {}
+        self._started: dict[str, float] = {}
+        self._told: dict[str, float] = {}
+
+    def expect(self, layers: Sequence[LayerPlan]) -> None:
+        for layer in layers:
+            self._update(LayerProgress(name=layer.name, kind=layer.kind))
+
+    def advance(self, layer: LayerPlan, state: LayerState, done: int, total: int) -> None:
+        """The first word of a state is told at once, the rest at most ten times a second."""
+        now = time.monotonic()
+        with self._lock:
+            known = self._rows[layer.name]
+            self._started.setdefault(layer.name, now)
+            if known.state == state and now - self._told.get(layer.name, 0.0) < _SECONDS_BETWEEN:
+                return
+            self._told[layer.name] = now
+        self._update(known.model_copy(update={"state": state, "done": done, "total": total}))
+
+    def settle(self, layer: LayerPlan, made: Layer, state: LayerState) -> None:
+        """`built` or `reused`."""
+        now = time.monotonic()
+        seconds = now - self._started.get(layer.name, now)
+        known = self._rows[layer.name]
+        self._update(
+            known.model_copy(
+                update={
+                    "state": state,
+                    "digest": made.digest,
+                    "size": made.size,
+                    "seconds": round(seconds, 3),
+                    "done": known.total,
+                }
+            )
+        )
+
+    def _update(self, row: LayerProgress) -> None:
+        with self._lock:
+            self._rows[row.name] = row
+            self._tell(row)
