@@ -28,9 +28,9 @@ class BuilderClient:
 
     def __init__(self, url: str) -> None:
         """url: e.g. `http://127.0.0.1:7007`."""
-        self._url = url.rstrip("/")
+        self.url = url.rstrip("/")
         # The builder is a neighbour: a proxy meant for the internet (http_proxy) must not come between.
-        self._http = httpx.AsyncClient(base_url=self._url, timeout=_TIMEOUT, trust_env=False)
+        self._http = httpx.AsyncClient(base_url=self.url, timeout=_TIMEOUT, trust_env=False)
 
     async def submit(self, request: BuildRequest) -> BuildStatus:
         response = await self._call("POST", "/builds", json=request.model_dump(mode="json"))
@@ -82,7 +82,7 @@ class BuilderClient:
                     raise self._unreachable(error) from error
         if f"sha256:{seen.hexdigest()}" != digest:
             raise BuilderUnavailable(
-                f"what the image builder at {self._url} sent as {digest} has other bytes",
+                f"what the image builder at {self.url} sent as {digest} has other bytes",
                 "It is asked again; if this repeats, delete the builder's STATE_DIR/builder and build anew",
                 code="digest_mismatch",
             )
@@ -119,21 +119,21 @@ class BuilderClient:
     def _reachable(self) -> Iterator[None]:
         try:
             yield
-        except httpx.TransportError as error:
-            raise self._unreachable(error) from error
         except (SSEError, httpx.DecodingError) as error:
             raise self._stranger(str(error)) from error
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
 
     def _unreachable(self, error: httpx.TransportError) -> BuilderUnavailable:
         reason = str(error) or type(error).__name__
         return BuilderUnavailable(
-            f"the image builder at {self._url} does not answer ({reason})",
+            f"the image builder at {self.url} does not answer ({reason})",
             "Check that image_builder runs and that IMAGE_BUILDER_URL names it; the work goes on when it is back",
         )
 
     def _stranger(self, reason: str) -> BuilderUnavailable:
         return BuilderUnavailable(
-            f"what answers at {self._url} does not speak as an image builder ({' '.join(reason.split())[:200]})",
+            f"what answers at {self.url} does not speak as an image builder ({' '.join(reason.split())[:200]})",
             "Check that IMAGE_BUILDER_URL names the image builder and that both have the same version",
         )
 
@@ -143,7 +143,7 @@ class BuilderClient:
         if response.status_code >= 500:
             words = problem.cause if problem else f"HTTP {response.status_code}"
             raise BuilderUnavailable(
-                f"the image builder at {self._url} cannot answer now ({words})",
+                f"the image builder at {self.url} cannot answer now ({words})",
                 problem.fix if problem else "Look into the log of image_builder; the work goes on when it answers",
             )
         if problem is None:

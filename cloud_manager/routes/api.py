@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import PlainTextResponse, Response
 
 from cloud_manager.api_models import (
     DeploymentAnswer,
@@ -41,7 +41,9 @@ STARTING: dict[int | str, dict[str, Any]] = {
     422: {"model": ErrorAnswer, "description": "deployment.yaml is not right: every finding."},
 }
 
-router = APIRouter(prefix="/api/v1")
+OTHER: dict[int | str, dict[str, Any]] = {"default": {"model": ErrorAnswer, "description": "Any other error."}}
+
+router = APIRouter(prefix="/api/v1", responses=OTHER)
 
 
 @router.get("/deployments", summary="All projects", tags=["deployments"], responses=BAD)
@@ -106,8 +108,8 @@ async def events(
     "/deployments/{user_id}/{project_id}/logs",
     summary="The service's last log lines",
     tags=["logs"],
-    response_class=PlainTextResponse,
-    responses=KNOWN,
+    response_class=Response,  # Without a media type of its own: errors stay JSON.
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}, "example": "GET / 200\n"}}}, **KNOWN},
 )
 async def logs(
     parts: Parts, row: KnownRow, tail: Annotated[int, Query(ge=1, le=10_000, description="Lines.")] = 200

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
+from fastapi.responses import Response
 
 from cloud_manager.api_models import EventAnswer
 from cloud_manager.deployment import Deployment, Key
 from cloud_manager.errors import NotFound
-from cloud_manager.routes.api import KNOWN
+from cloud_manager.routes.api import KNOWN, OTHER
 from cloud_manager.routes.event_stream import EventStreamResponse, Message, Messages, json_message, resume_after
 from cloud_manager.routes.parts import Collaborators, Parts
 from cloud_manager.routes.project import KnownRow
@@ -29,7 +30,10 @@ def _stream(example: str) -> dict[int | str, dict[str, Any]]:
     }
 
 
-router = APIRouter(prefix="/api/v1/deployments/{user_id}/{project_id}", default_response_class=EventStreamResponse)
+# `Response` has no media type of its own, so that errors are described as the JSON they are.
+router = APIRouter(
+    prefix="/api/v1/deployments/{user_id}/{project_id}", default_response_class=Response, responses=OTHER
+)
 
 
 @router.get(

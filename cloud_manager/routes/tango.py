@@ -66,7 +66,9 @@ _INVALID: _Answers = {
     422: _text("deployment.yaml is not right: every finding, in one line.", "error: deployment.yaml:9:13 …")
 }
 
-router = APIRouter(tags=["TANGO"], default_response_class=PlainTextResponse)
+_OTHER: _Answers = {"default": _text("Any other error.", "error: …")}
+
+router = APIRouter(tags=["TANGO"], default_response_class=PlainTextResponse, responses=_OTHER)
 
 
 def answer(text: str, status: int = 200) -> PlainTextResponse:

@@ -1,0 +1,107 @@
+"""`python -m cloud_manager`: builds the concretes from the environment and serves them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from contextlib import AsyncExitStack
+
+from pydantic import ValidationError
+from uvicorn.loops.auto import auto_loop_factory
+
+from cloud_manager.app import create_app
+from cloud_manager.board import Board
+from cloud_manager.builder_client import BuilderClient
+from cloud_manager.clock import SystemClock
+from cloud_manager.controller import Controller
+from cloud_manager.errors import BadRequest, DeployError
+from cloud_manager.routes.parts import Collaborators
+from cloud_manager.server import Server, listen, url_of
+from cloud_manager.settings import Settings
+from cloud_manager.store.open import open_store
+from cloud_manager.store.protocol import Store
+from cloud_manager.targets.catalog import Catalog
+from cloud_manager.use_cases import Deployments
+
+_PAGE = 500
+
+
+def main() -> int:
+    """Exit code: 0 after a signal; 1 if it could not start, or the controller died."""
+    try:
+        settings = Settings()
+        _log_to_stderr(settings.log_level)
+        with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
+            return runner.run(serve(settings))
+    except ValidationError as error:
+        return _refuse("; ".join(f"{str(each['loc'][0]).upper()}: {each['msg']}" for each in error.errors()))
+    except DeployError as error:
+        return _refuse(str(error))
+    except KeyboardInterrupt:  # Before the server took the signals over.
+        return 0
+    except OSError as error:
+        return _refuse(f"{error.filename or 'the system'}: {error.strerror or error}")
+
+
+async def serve(settings: Settings) -> int:
+    """Runs until a signal comes or the controller dies; then closes what it opened, in reverse order."""
+    async with AsyncExitStack() as opened:
+        listener = opened.enter_context(listen(settings.cloud_manager_host, settings.cloud_manager_port))
+        url = url_of(listener)
+        parts = await _build(settings, opened)
+        await _fill(parts.board, parts.store)
+        deaths: list[str] = []
+
+        def on_death() -> None:
+            deaths.append("controller")
+            server.should_exit = True
+
+        server = Server(create_app(parts, on_death=on_death), parts.streams.close)
+        sys.stdout.write(f"cloud_manager listens at {url}\n")
+        sys.stdout.flush()
+        await server.serve(sockets=[listener])
+    return 1 if deaths else 0
+
+
+async def _build(settings: Settings, opened: AsyncExitStack) -> Collaborators:
+    clock, board = SystemClock(), Board()
+    store = await open_store(settings.database_url, settings.state_dir, clock)
+    opened.push_async_callback(store.aclose)
+    builder = BuilderClient(settings.image_builder_url)
+    opened.push_async_callback(builder.aclose)
+    targets = Catalog(settings, builder, clock)
+    opened.push_async_callback(targets.aclose)
+    root = settings.shared_root
+    controller = Controller(
+        store, board, builder, targets, clock, shared_root=root, resync_seconds=settings.resync_seconds
+    )
+    deployments = Deployments(store, board, controller, targets, clock, root)
+    return Collaborators(deployments, controller, store, board, targets, builder, clock)
+
+
+async def _fill(board: Board, store: Store) -> None:
+    """Before the first request: a word that is not known yet would be an error for the project manager."""
+    page = await store.page(limit=_PAGE)
+    while page:
+        board.put(page)
+        page = await store.page(after=page[-1].key, limit=_PAGE)
+
+
+def _refuse(reason: str) -> int:
+    sys.stderr.write(f"cloud_manager cannot start: {' '.join(reason.split())}\n")
+    return 1
+
+
+def _log_to_stderr(level: str) -> None:
+    if level.upper() not in logging.getLevelNamesMapping():
+        raise BadRequest(f"LOG_LEVEL is {level!r}", "Set it to DEBUG, INFO, WARNING or ERROR")
+    logging.basicConfig(
+        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    for talkative in ("httpx", "alembic.runtime.plugins"):
+        logging.getLogger(talkative).setLevel(logging.WARNING)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
