@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+
+from image_builder.layers.side_hash import SideHash
 
 _HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 """Deflate, no name, no time, unknown system: nothing of this machine."""
@@ -26,12 +27,16 @@ class GzipChain:
     """Writes a gzip stream to `sink` and hashes what it will inflate to.
 
     `add` for small data, `add_compressed` for large, `add_stored` for what does not compress, `add_deflated` for
-    what is compressed already.
+    what is compressed already. A context manager; after `close` the stream is whole.
+
+    Args:
+        progress: told the uncompressed bytes so far, often.
     """
 
-    def __init__(self, sink: Callable[[bytes], None]) -> None:
+    def __init__(self, sink: Callable[[bytes], None], progress: Callable[[int], None] = lambda _: None) -> None:
         self._sink = sink
-        self._hash = hashlib.sha256()
+        self._progress = progress
+        self._hash = SideHash()
         self._batch = bytearray()
         self.size = 0
         """Bytes before compression, so far."""
@@ -92,6 +97,13 @@ class GzipChain:
     def _count(self, data: bytes) -> None:
         self._hash.update(data)
         self.size += len(data)
+        self._progress(self.size)
+
+    def __enter__(self) -> GzipChain:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._hash.__exit__(*exc)
 
     def _flush(self) -> None:
         if self._batch:

@@ -42,9 +42,9 @@ def make_layer(layer: LayerPlan, materials: Materials, progress: Progress, flag:
         entries = _entries(layer, materials, opened)
         total = sum(entry.content.size for entry in entries)
         writer = opened.enter_context(materials.layout.writer(expected=_expected(layer, materials, total)))
-        chain = GzipChain(writer.write)
+        chain = opened.enter_context(GzipChain(writer.write, lambda done: progress(min(done, total), total)))
         try:
-            write_tar(entries, chain, flag, lambda done: progress(min(done, total), total))
+            write_tar(entries, chain, flag)
         except PathConflict as error:
             raise ResolveFailed(
                 f"{layer.name}: {error}", "Leave one of the packages out, or pin another version.", code="path_conflict"

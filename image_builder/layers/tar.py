@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import tarfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -59,13 +59,8 @@ class PathConflict(ValueError):
     """Two entries claim the same path, or one lies below another's file."""
 
 
-def write_tar(
-    entries: Iterable[Entry], chain: GzipChain, flag: StopFlag, progress: Callable[[int], None] = lambda _: None
-) -> None:
+def write_tar(entries: Iterable[Entry], chain: GzipChain, flag: StopFlag) -> None:
     """Write entries and their parent folders, each path once: container engines refuse a layer that names one twice.
-
-    Args:
-        progress: told the number of uncompressed bytes so far, after each entry.
 
     Raises:
         PathConflict
@@ -84,7 +79,6 @@ def write_tar(
             raise PathConflict(f"{entry.path} is there twice")
         kinds[entry.path] = entry.kind
         _write(entry, chain, flag)
-        progress(chain.size)
     chain.add(bytes(2 * tarfile.BLOCKSIZE))
 
 
