@@ -1,4 +1,4 @@
-"""`kill -9` at every step boundary of a deployment, and in the middle of every step: nothing is lost, nothing doubled."""
+"""`kill -9` at every call of a deployment and in the middle of each: nothing is lost, nothing is there twice."""
 
 from __future__ import annotations
 
