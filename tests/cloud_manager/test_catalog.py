@@ -1,0 +1,41 @@
+"""Which targets there are, and what is said of those that are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cloud_manager.clock import SystemClock
+from cloud_manager.errors import DeployError
+from cloud_manager.settings import Settings
+from cloud_manager.targets.catalog import Catalog
+from tests.fakes.image_shelf import ImageShelf
+
+
+def catalog(folder: Path, *, local: bool) -> Catalog:
+    return Catalog(Settings(state_dir=folder, local_target=local), ImageShelf(), SystemClock())
+
+
+async def test_a_target_is_built_once(tmp_path: Path) -> None:
+    targets = catalog(tmp_path, local=True)
+    assert targets.available() == ("local",)
+    assert targets.get("local") is targets.get("local")
+    assert targets.get("local").name == "local"
+    await targets.aclose()
+
+
+def test_local_is_off_unless_allowed(tmp_path: Path) -> None:
+    """Else whoever writes a YAML file would run programs as the manager's user."""
+    targets = catalog(tmp_path, local=False)
+    assert targets.available() == ()
+    with pytest.raises(DeployError, match=r"LOCAL_TARGET=1.*unconfined") as caught:
+        targets.get("local")
+    assert caught.value.problem.code == "target_unavailable"
+
+
+@pytest.mark.parametrize("name", ["docker", "gcp-cloudrun", "aws-ecs", "k8s", "native", "pcserver", "ondevice", "what"])
+def test_other_types_are_refused_with_a_way_out(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DeployError, match=f"deploy.type {name} is not available here.*local") as caught:
+        catalog(tmp_path, local=True).get(name)
+    assert not caught.value.problem.retryable
