@@ -121,6 +121,20 @@ async def test_a_manager_that_lost_its_connection_has_lost_its_projects(
         await first.save(moved(later, Phase.STOPPED), now=4.0)
 
 
+async def test_the_database_itself_refuses_an_earlier_owner(two: tuple[Store, Store], postgres_database: str) -> None:
+    """A manager may stand still between the look at its lock and its write; the token decides, in one statement."""
+    await two[0].want_present(KEY, loaded(), now=1.0)
+    async with two[0].own(KEY) as row:
+        assert row
+        administrate(postgres_database, "UPDATE deployments SET token = token + 1")
+        with pytest.raises(LostOwnership):
+            await two[0].save(moved(row, Phase.FAILED), [NewEvent("phase", "failed")], now=2.0)
+    found = await two[1].get(KEY)
+    assert found
+    assert found.phase is Phase.STARTED
+    assert [event.kind for event in await two[1].events(KEY)] == ["start"]
+
+
 async def test_a_database_that_restarts_is_found_again(two: tuple[Store, Store], postgres_database: str) -> None:
     store = two[0]
     await store.want_present(KEY, loaded(), now=1.0)

@@ -18,6 +18,7 @@ from cloud_manager.errors import DeployError, Unavailable
 from cloud_manager.store.open import open_store
 from cloud_manager.store.protocol import NewEvent
 from tests.cloud_manager.storing import KEY, loaded, moved
+from tests.postgres import until
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,6 +50,17 @@ async def test_what_was_answered_outlives_kill_9(tmp_path: Path) -> None:
         assert row.generation >= acknowledged
         assert sum(event.kind == "start" for event in events) == row.generation
         assert sum(event.kind == "number" for event in events) in (acknowledged, acknowledged + 1, row.generation)
+
+
+async def test_a_first_start_that_is_killed_half_way_is_no_trap(tmp_path: Path) -> None:
+    for name in ("manager.lock", "manager.db", "manager.db-wal"):
+        state_dir = tmp_path / name
+        with manager("write", "", state_dir) as process:
+            until((state_dir / name).exists, f"{name} to be there")
+            process.kill()
+        store = await open_store("", state_dir, SystemClock())
+        assert (await store.want_present(KEY, loaded(), now=1.0)).generation >= 1
+        await store.aclose()
 
 
 async def test_a_second_manager_on_the_same_state_is_refused(tmp_path: Path) -> None:
