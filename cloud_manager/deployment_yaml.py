@@ -52,11 +52,11 @@ def _text(data: bytes, display: str) -> str:
         size = f"the file has over {yaml_file.LIMIT:,} bytes, the limit (1 MiB)"
         raise InvalidSpec.found([Finding(display, 1, 1, "", size)], fix="Keep data and weights in files of their own.")
     try:
-        return data.decode("utf-8-sig")
+        return data.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         before = data[: error.start]
         line = before.count(b"\n") + 1
-        column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8-sig")) + 1
+        column = len(before[before.rfind(b"\n") + 1 :].decode()) + 1
         message = f"not UTF-8: the byte 0x{data[error.start]:02x} at offset {error.start} (line {line})"
         raise InvalidSpec.found([Finding(display, line, column, "", message)], fix="Save the file as UTF-8.") from error
 

@@ -51,7 +51,7 @@ def translate(root: Mapping, file: str) -> Translated:
     root = t.section(root, "build", "build", Build, _build)
     root = t.section(root, "deploy", "deploy", Deploy, _deploy)
     root = t.section(root, "optional", "optional", OptionalFiles, _optional)
-    return Translated(root, tuple(t.notes), tuple(t.findings))
+    return Translated(root, t.notes, tuple(t.findings))
 
 
 def _build(t: Translation, node: Mapping, path: str) -> Mapping:

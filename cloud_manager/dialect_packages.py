@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterable
 
 from packaging.requirements import InvalidRequirement, Requirement
 
@@ -63,7 +64,7 @@ def _requirements_under_apt(t: Translation, node: Mapping, path: str) -> Mapping
     written = node.get("apt")
     if written is None or isinstance(written, Mapping):
         return node
-    items = [item for item in map(_without_comment, flat(written)) if not isinstance(item, Scalar) or item.text]
+    items = _once(item for item in map(_without_comment, flat(written)) if not isinstance(item, Scalar) or item.text)
     moved = [item for item in items if isinstance(item, Scalar) and _only_python(item)]
     for item in moved:
         t.note(item.position, f"{path}.apt", f"{quoted(item.text)} is a python requirement; read as one of `pypi`")
@@ -72,6 +73,18 @@ def _requirements_under_apt(t: Translation, node: Mapping, path: str) -> Mapping
     if not moved or isinstance(pypi, Mapping):
         return node
     return node.put("pypi", listed((*flat(pypi), *moved), pypi.position if pypi else written.position))
+
+
+def _once(items: Iterable[Node]) -> list[Node]:
+    """Without a package that is named again."""
+    named: set[object] = set()
+    kept: list[Node] = []
+    for item in items:
+        name = (item.value, item.text) if isinstance(item, Scalar) else id(item)
+        if name not in named:
+            named.add(name)
+            kept.append(item)
+    return kept
 
 
 def _only_python(item: Scalar) -> bool:

@@ -115,7 +115,7 @@ class _ProjectFiles:
 
     def _suggestion(self, name: str) -> str:
         same = [path for path in self._listed if PurePosixPath(path).name == PurePosixPath(name).name]
-        close = same or difflib.get_close_matches(name, self._listed, n=1)
+        close = same or difflib.get_close_matches(name, self._listed, n=1, cutoff=0.7)
         return f"; did you mean {quoted(close[0])}?" if close else ""
 
     @cached_property

@@ -94,6 +94,8 @@ def _wrong(detail: ErrorDetails, root: Mapping, file: str) -> Finding:
     node, path = _walk(root, detail["loc"])
     if detail["type"] == "value_error":
         return _at(node.position, path, str(detail["ctx"]["error"]), file)
+    if detail["type"] == "string_too_long":
+        return _at(node.position, path, f"longer than {detail['ctx']['max_length']:,} characters", file)
     if detail["loc"][-1:] == ("[key]",):
         key = str(detail["loc"][-2])
         return _at(node.position, path, f"{quoted(key)} is no name of a variable; use letters, digits and `_`", file)

@@ -75,8 +75,7 @@ def _word(schema: dict[str, Any]) -> str:
     if schema.get("type") in ("integer", "number"):
         kind = "a whole number" if schema["type"] == "integer" else "a number"
         return f"{kind}{_range(schema)}"
-    longest = f" of at most {schema['maxLength']:,} characters" if "maxLength" in schema else ""
-    words = {"string": f"text{longest}", "boolean": "true or false", "array": "a list", "object": "a mapping"}
+    words = {"string": "text", "boolean": "true or false", "array": "a list", "object": "a mapping"}
     return words.get(str(schema.get("type")), "another value")
 
 

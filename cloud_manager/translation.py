@@ -19,11 +19,17 @@ class Translation:
     """One translation of one file, which is called `file` in every line."""
 
     file: str
-    notes: list[str] = field(default_factory=list)
+    _notes: list[tuple[Position, str]] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
     def note(self, at: Position, path: str, text: str) -> None:
-        self.notes.append(f"{self.file}:{at.line}:{at.column}: {path}: {text}")
+        self._notes.append((at, f"{self.file}:{at.line}:{at.column}: {path}: {text}"))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """In the order of the file, each once."""
+        ordered = sorted(self._notes, key=lambda note: (note[0].line, note[0].column))
+        return tuple(dict.fromkeys(line for _, line in ordered))
 
     def wrong(self, at: Position, path: str, message: str) -> None:
         self.findings.append(Finding(self.file, at.line, at.column, path, message))
