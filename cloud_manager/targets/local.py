@@ -20,7 +20,7 @@ import psutil
 from cloud_manager.builder import Builder
 from cloud_manager.clock import Clock
 from cloud_manager.deployment import Key
-from cloud_manager.deployment_spec import DeploymentSpec
+from cloud_manager.deployment_spec import DeploymentSpec, python_version
 from cloud_manager.errors import TargetError, Unavailable
 from cloud_manager.settings import Settings
 from cloud_manager.targets.local_files import LocalFiles, in_thread, make_environment
@@ -38,7 +38,6 @@ from cloud_manager.targets.local_spec import (
     problems_of,
     run_of,
     secret_file,
-    wished_python,
 )
 from cloud_manager.targets.local_unpack import remove_tree
 from cloud_manager.targets.target import BuildPlatform, Observation, Wanted
@@ -66,7 +65,7 @@ class LocalTarget:
 
     def build_platform(self, spec: DeploymentSpec) -> BuildPlatform:
         own = f"{sys.version_info.major}.{sys.version_info.minor}"
-        python = choose_python(wished_python(spec), own, _pythons())
+        python = choose_python(python_version(spec), own, _pythons())
         return BuildPlatform(machine_platform(sys.platform, platform.machine()), python, SCRATCH)
 
     async def observe(self, key: Key) -> Observation:

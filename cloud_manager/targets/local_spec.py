@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from packaging.requirements import Requirement
-
 from cloud_manager.deployment_spec import DeploymentSpec
 from cloud_manager.errors import TargetError
 from cloud_manager.targets.local_run import Report, Run, ServiceReport, Timing
@@ -61,17 +59,6 @@ def machine_platform(system: str, machine: str) -> Platform:
             f"deploy.type local does not know this machine: {system} {machine}",
             "use Linux or macOS on x86-64 or arm64, or another deploy.type",
         ) from None
-
-
-def wished_python(spec: DeploymentSpec) -> str | None:
-    """The minor version that `libs: python==X.Y` asks for, e.g. `3.9`; None if the file does not care."""
-    libs = spec.build.components.libs if spec.build.components else ()
-    for text in libs:
-        requirement = Requirement(text)
-        found = re.search(r"==\s*(3\.\d+)", str(requirement.specifier))
-        if requirement.name.lower() == "python" and found:
-            return found[1]
-    return None
 
 
 def choose_python(wish: str | None, own: str, there: Collection[str]) -> str:

@@ -20,7 +20,6 @@ from cloud_manager.targets.local_spec import (
     problems_of,
     run_of,
     secret_file,
-    wished_python,
 )
 from cloud_manager.targets.target import Wanted
 from image_builder.contract import ImageReference
@@ -117,14 +116,6 @@ def test_what_cannot_be_done_here_is_said_before_anything_is_built(
 def test_an_ordinary_file_has_no_problem_whatever_its_architecture() -> None:
     ordinary = spec({"architecture": "linux/arm64", "components": {}}, secrets={"A": "a"})
     assert problems_of(ordinary, addresses={"127.0.0.1"}, secrets=True) == []
-
-
-@pytest.mark.parametrize(
-    ("libs", "version"),
-    [(["python==3.9", "torch"], "3.9"), (["python==3.11.4"], "3.11"), (["flask"], None), (["python==3.12.*"], "3.12")],
-)
-def test_python_is_what_libs_asks_for(libs: list[str], version: str | None) -> None:
-    assert wished_python(spec({"components": {"libs": libs}})) == version
 
 
 def test_a_python_that_is_not_here_is_refused_by_name() -> None:
