@@ -20,7 +20,7 @@ import httpx
 from demo_samples import DemoFailed, Sample, find
 from rich.console import Console
 
-from cloud_manager.cli import follow, render, up
+from cloud_manager.cli import follow, up
 from cloud_manager.cli.client import Manager
 from cloud_manager.errors import DeployError
 
@@ -30,7 +30,7 @@ USER = "demo"
 POLL = 2.0  # seconds between two status requests of the project manager
 LONGEST_WORD = 50  # characters; a longer body is an error to it
 PATIENCE = 900.0  # seconds; torch over a slow line takes minutes, once
-STOP_WITHIN = 30.0  # seconds
+STOP_WITHIN = 120.0  # seconds; unpacked torch is a thousand folders to remove
 
 out = Console(highlight=False, soft_wrap=True)
 
@@ -65,7 +65,7 @@ def run(name: str, once: bool, pairs: list[up.Pair]) -> None:
             pairs.append(pair)
             with stopped_at_the_end(places, manager, name):
                 url = deploy(places, manager, name)
-                answer = sample.ask(url)
+                answer = ask(sample, url, manager, name)
                 farewell(places, project, name, url, answer)
                 if not once:
                     wait_for_interrupt(pair)
@@ -77,10 +77,11 @@ def run(name: str, once: bool, pairs: list[up.Pair]) -> None:
 
 def deploy(places: up.Places, manager: Manager, name: str) -> str:
     """Call /start, then ask every two seconds, while the progress is drawn. Returns the service's URL."""
+    after = follow.last_sequence(manager, USER, name)  # of earlier runs
     heading(f"GET /start?user_id={USER}&project_id={name}, then GET /status_request every {POLL:.0f} s")
-    out.print(f"  [bold]{tango(places, '/start', name)}[/]")
+    out.print(f"  /start           [bold]{tango(places, '/start', name)}[/]")
     word, asked, end = "", 0.0, time.monotonic() + PATIENCE
-    with follow.Follower(manager, USER, name, out) as follower:
+    with follow.Follower(manager, USER, name, out, after=after) as follower:
         while word != "running":
             if time.monotonic() - asked >= POLL:
                 asked = time.monotonic()
@@ -92,8 +93,6 @@ def deploy(places: up.Places, manager: Manager, name: str) -> str:
                 raise DemoFailed(f"the service is not up after {PATIENCE:.0f} s: {word}", "Look at the events above.")
             follow.pause()
         row = follower.look()
-    if row["build"]:
-        out.print(f"  {render.image_line(row['build'])}")
     return str(row["url"])
 
 
@@ -114,13 +113,24 @@ def tango(places: up.Places, path: str, name: str) -> str:
 
 def say_new(old: str, new: str) -> str:
     if new != old:
-        out.print(f"  [bold]{new}[/]")
+        out.print(f"  /status_request  [bold]{new}[/]")
     return new
 
 
 def reason(row: dict[str, Any]) -> DemoFailed:
     problem = row["problem"] or {"cause": "the deployment failed", "fix": "Look at the events above."}
     return DemoFailed(problem["cause"], problem["fix"])
+
+
+def ask(sample: Sample, url: str, manager: Manager, name: str) -> str:
+    """The sample's own question; where the answer is not right, the service's last log lines are shown."""
+    try:
+        return sample.ask(url)
+    except (DemoFailed, httpx.HTTPError) as error:
+        out.print(f"[dim]the last lines of the service's log:[/]\n{plain(manager.logs(USER, name, tail=15))}")
+        if isinstance(error, DemoFailed):
+            raise
+        raise DemoFailed(f"the service at {url} does not answer: {error}", "Read its log, above.") from error
 
 
 @contextlib.contextmanager
@@ -133,15 +143,19 @@ def stopped_at_the_end(places: up.Places, manager: Manager, name: str) -> Iterat
             heading(f"GET /stop?user_id={USER}&project_id={name}")
             try:
                 stop(places, manager, name)
-            except (DeployError, httpx.TransportError) as error:
-                out.print(f"[red]the service could not be stopped in order:[/] {plain(str(error))}")
+            except httpx.TransportError as error:
+                raise DemoFailed(
+                    f"the manager is gone: {error}", "Run the demo again: it mends what is left."
+                ) from error
 
 
 def stop(places: up.Places, manager: Manager, name: str) -> None:
     if manager_knows(manager, name):
-        out.print(f"  [bold]{tango(places, '/stop', name)}[/]")
+        out.print(f"  /stop            [bold]{tango(places, '/stop', name)}[/]")
         word, end = "", time.monotonic() + STOP_WITHIN
-        while word != "stopped" and time.monotonic() < end:
+        while word != "stopped":
+            if time.monotonic() > end:
+                raise DemoFailed(f"the service is still {word} after {STOP_WITHIN:.0f} s", "Run the demo again.")
             word = say_new(word, tango(places, "/status_request", name))
             follow.pause()
 

@@ -68,14 +68,6 @@ def one_line(text: str) -> str:
     return _ONE_LINE(text.split())
 
 
-def image_line(build: Json) -> str:
-    """What a finished build was, e.g. `image: 3 layers, 2 of them reused, 191.2 MB`."""
-    layers = build["layers"]
-    reused = sum(layer["state"] == "reused" for layer in layers)
-    size = sum(layer["size"] for layer in layers) / 1e6
-    return f"image: {len(layers)} layers, {reused} of them reused, {size:.1f} MB"
-
-
 class BuildBars:
     """A bar per layer of a build, with bytes; shows nothing where the output is no terminal."""
 
