@@ -13,12 +13,15 @@ WORKSPACE = PurePosixPath("/workspace")
 _INTERPRETERS = {".py": "python", ".sh": "sh"}
 
 
-def build_request(row: Deployment, spec: DeploymentSpec, platform: BuildPlatform) -> BuildRequest:
-    """The request for the image of `spec`, fit for `platform`. The same arguments give the same request."""
+def build_request(row: Deployment, spec: DeploymentSpec, platform: BuildPlatform, source: str) -> BuildRequest:
+    """The request for the image of `spec`, fit for `platform`. The same arguments give the same request.
+
+    source: the program's folder, relative to the shared root, e.g. `common/7/42/nn_model`.
+    """
     components = spec.build.components or Components()
     return BuildRequest(
         owner=str(row.key),
-        source=f"common/{row.key.user_id}/{row.key.project_id}/nn_model",
+        source=source,
         platform=platform.platform,
         python=platform.python,
         accelerator=spec.build.accelerator,

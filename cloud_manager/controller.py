@@ -53,9 +53,9 @@ class Controller:
         self._store = store
         self._board = board
         self._clock = clock
-        self._shared_root = shared_root
         self._workers = workers
-        self._reconciler = Reconciler(Desk(store, board, clock, resync_seconds, poll_seconds), builder, targets)
+        desk = Desk(store, board, clock, resync_seconds, poll_seconds)
+        self._reconciler = Reconciler(desk, builder, targets, shared_root)
         self._news = asyncio.Event()
         self._woken: dict[Key, None] = {}
         """In the order of the calls."""

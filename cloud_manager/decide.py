@@ -119,15 +119,15 @@ def next_for_image(facts: Facts, request: BuildRequest | None) -> Recall | Ask |
     """What is needed to know the image of this generation; None once it is known.
 
     Args:
-        request: what the builder is to be asked; None for a prebuilt image.
+        request: what the builder is to be asked; None for a prebuilt image, and once the image is known.
     """
     if request is not None and facts.asking not in (None, request):
         return Recall(facts.asking)
-    if facts.stage == "new" or (facts.stage == "asked" and facts.build_id is None):
-        return UsePrebuilt() if request is None else Ask(request)
+    if facts.stage in ("built", "applied"):
+        return None
     if facts.stage == "asked" and facts.build_id is not None:
         return Poll(facts.build_id)
-    return None
+    return UsePrebuilt() if request is None else Ask(request)
 
 
 def after_build(build_id: str, status: BuildStatus | None) -> Building | Built | AskAgain | Fail:

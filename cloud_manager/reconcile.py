@@ -7,7 +7,9 @@ be repeated and may be broken off at any await: the next one begins by looking.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from pathlib import Path
 from typing import Any, Protocol
 
 from cloud_manager import decide, service_steps, story
@@ -18,8 +20,9 @@ from cloud_manager.deployment import Deployment, Key, Phase, Want
 from cloud_manager.deployment_spec import DeploymentSpec
 from cloud_manager.errors import DeployError, LostOwnership
 from cloud_manager.image_steps import ImageSteps
+from cloud_manager.project_files import program_folder
 from cloud_manager.targets.target import Target
-from image_builder.contract import BuildStatus, Problem
+from image_builder.contract import BuildRequest, BuildStatus, Problem
 
 log = logging.getLogger(__name__)
 
@@ -52,10 +55,11 @@ class Targets(Protocol):
 class Reconciler:
     """Takes one step of one project at a time. Holds nothing that a restart would lose, but the progress of builds."""
 
-    def __init__(self, desk: Desk, builder: Builder, targets: Targets) -> None:
+    def __init__(self, desk: Desk, builder: Builder, targets: Targets, shared_root: Path) -> None:
         self._desk = desk
         self._images = ImageSteps(builder)
         self._targets = targets
+        self._shared_root = shared_root
         self._claims: dict[Key, Claim] = {}
 
     def build_status(self, key: Key) -> BuildStatus | None:
@@ -119,8 +123,7 @@ class Reconciler:
             await self._look_at_failed(claim, spec)
             return
         target = self._targets.get(spec.deploy.type)
-        request = None if spec.prebuilt else build_request(claim.row, spec, target.build_platform(spec))
-        match decide.next_for_image(claim.row.facts, request):
+        match decide.next_for_image(claim.row.facts, await self._request(claim.row, spec, target)):
             case decide.Recall(noted):
                 await self._images.recall(claim, noted)
             case decide.Ask(wanted):
@@ -131,6 +134,15 @@ class Reconciler:
                 await _use_prebuilt(claim, spec)
             case None:
                 await self._make_running(claim, spec, target)
+
+    async def _request(self, row: Deployment, spec: DeploymentSpec, target: Target) -> BuildRequest | None:
+        """What the builder is to be asked, if anything is. In a thread: the shared disk may be slow to answer."""
+        if spec.prebuilt or row.facts.stage in ("built", "applied"):
+            return None
+        project = self._shared_root / "common" / row.key.user_id / row.key.project_id
+        program = await asyncio.to_thread(program_folder, project)
+        source = program.relative_to(self._shared_root).as_posix()
+        return build_request(row, spec, target.build_platform(spec), source)
 
     async def _make_running(self, claim: Claim, spec: DeploymentSpec, target: Target) -> None:
         at_rest = await service_steps.place(claim, spec, target)

@@ -19,7 +19,8 @@ from tests.fakes.memory_store import Memory, MemoryStore
 from tests.fakes.target import FakeTarget, World
 
 KEY = Key("7", "42")
-SOURCE = "common/7/42/nn_model"
+SOURCE = "common/7/42"
+"""There is no shared disk on this stage, so no `nn_model` is found in the project's folder."""
 RESYNC = 180.0
 
 
