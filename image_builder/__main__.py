@@ -20,6 +20,7 @@ from image_builder.clock import SystemClock
 from image_builder.errors import BuildError
 from image_builder.folder_lock import folder_lock
 from image_builder.kept_image import is_whole
+from image_builder.oci.layout import Layout
 from image_builder.pipeline import Workshop, build
 from image_builder.plan import make_plan
 from image_builder.settings import Settings
@@ -47,12 +48,12 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-async def serve(settings: Settings, workshop: Workshop, maker: Maker) -> None:
+async def serve(settings: Settings, layout: Layout, maker: Maker) -> None:
     """Until a signal. Builds that run then go on at the next start."""
     store = BuildStore(settings.state_dir / "builder" / "builds")
     queue = BuildQueue(store, maker, SystemClock(), workers=settings.build_workers, size=settings.build_queue_size)
     config = uvicorn.Config(
-        create_app(queue, workshop.layout),
+        create_app(queue, layout),
         host=settings.image_builder_host,
         port=settings.image_builder_port,
         log_config=None,
@@ -83,7 +84,7 @@ def main() -> int:
             folder_lock(settings.state_dir / "builder"),
             closing(Workshop.open(settings.state_dir, os.environ)) as workshop,
         ):
-            asyncio.run(serve(settings, workshop, maker_of(settings, workshop)))
+            asyncio.run(serve(settings, workshop.layout, maker_of(settings, workshop)))
     except KeyboardInterrupt:
         return 0
     except BuildError as error:

@@ -128,8 +128,10 @@ class BuildQueue:
                 await self._cancel(record)
             return await self._leave(record, owner, left)
 
-    async def events(self, build_id: str, after: int) -> AsyncIterator[BuildEvent]:
-        """History from number `after` + 1 on, then what happens, until the build is done. Raises BuildNotFound."""
+    async def events(self, build_id: str, after: int, quiet: float = 15) -> AsyncIterator[BuildEvent | None]:
+        """History from number `after` + 1 on, then what happens, until the build is done; None after `quiet` seconds
+        without an event. Raises BuildNotFound.
+        """
         async with self._lock(build_id):
             record = await self._known(build_id)
         position = Position(after)
@@ -141,7 +143,10 @@ class BuildQueue:
             if not batch:
                 if over:
                     return
-                await news.wait()
+                try:
+                    await asyncio.wait_for(news.wait(), quiet)
+                except TimeoutError:
+                    yield None
 
     async def _join(self, record: BuildRecord, owner: str) -> BuildStatus | None:
         """The build as it is, with one more owner; None if it must be run again."""

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from image_builder.build_store import BuildStore
+from image_builder.build_store import BuildStore, disk_error
 from image_builder.clock import Clock
 from image_builder.contract import BuildState, BuildStatus, LayerProgress
 from image_builder.event_log import EventLog, Note
@@ -105,4 +105,7 @@ class BuildRecords:
         record.log.append(self._clock.now(), notes)
 
     async def _io(self, work: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._disk, work)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._disk, work)
+        except OSError as error:
+            raise disk_error(error) from error

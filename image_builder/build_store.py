@@ -25,18 +25,12 @@ class BuildStore:
         self._folder = folder
 
     def save(self, status: BuildStatus) -> None:
-        """
-        Raises:
-            BuildError: the disk is full (`DiskFull`) or refuses.
-        """
+        """Raises OSError, or DiskFull."""
         folder = self._folder / status.id
-        try:
-            if not folder.is_dir():
-                folder.mkdir(parents=True)
-                sync_folder(self._folder)
-            write_whole(folder / "status.json", status.model_dump_json().encode())
-        except OSError as error:
-            raise disk_error(error) from error
+        if not folder.is_dir():
+            folder.mkdir(parents=True)
+            sync_folder(self._folder)
+        write_whole(folder / "status.json", status.model_dump_json().encode())
 
     def load(self, build_id: str) -> BuildStatus | None:
         """None for what is no id, is not there, or cannot be read (then the log says why)."""

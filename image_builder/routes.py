@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
-from fastapi.sse import EventSourceResponse, ServerSentEvent
+from fastapi.responses import StreamingResponse
 from pydantic import Field
 
 from image_builder.build_queue import BuildQueue
-from image_builder.contract import BuildRequest, BuildState, BuildStatus, Problem, Wire
+from image_builder.contract import BuildEvent, BuildRequest, BuildState, BuildStatus, Problem, Wire
 
 
 class ErrorAnswer(Wire):
@@ -26,6 +26,12 @@ class ImageRow(Wire):
     digest: str
     size: int = Field(description="Sum of the compressed layers, in bytes.")
     created: float = Field(description="Unix time, seconds.")
+
+
+class EventStream(StreamingResponse):
+    """Not FastAPI's own: that one logs a traceback when a listener leaves at the wrong moment (0.165)."""
+
+    media_type = "text/event-stream"
 
 
 class Health(Wire):
@@ -89,7 +95,7 @@ async def _known(build_id: BuildId, queue: Queue) -> str:
 @router.get(
     "/builds/{build_id}/events",
     summary="What happens in a build",
-    response_class=EventSourceResponse,
+    response_class=EventStream,
     responses={**_MISSING, **_INVALID},
     tags=["builds"],
 )
@@ -98,14 +104,23 @@ async def events(
     queue: Queue,
     after: Annotated[int, Query(ge=0, description="Number of the last event that the caller has.")] = 0,
     last_event_id: Annotated[int | None, Header(ge=0, description="As `after`, which it overrides.")] = None,
-) -> AsyncIterator[ServerSentEvent]:
+) -> EventStream:
     """Server-sent events, each with a `BuildEvent` as data: first the history, then what happens.
 
     The stream ends after the event of kind `done`. Should it end without one, the builder is restarting: ask again
     with the number of the last event.
     """
-    async for event in queue.events(known, after if last_event_id is None else last_event_id):
-        yield ServerSentEvent(data=event, id=str(event.sequence))
+    found = queue.events(known, after if last_event_id is None else last_event_id)
+    return EventStream(_as_text(found), headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+
+
+async def _as_text(events: AsyncIterator[BuildEvent | None]) -> AsyncIterator[str]:
+    """The wire format; comments keep the connection alive, for proxies close what is silent.
+
+    https://html.spec.whatwg.org/multipage/server-sent-events.html
+    """
+    async for event in events:
+        yield f"id: {event.sequence}\ndata: {event.model_dump_json()}\n\n" if event else ": still here\n\n"
 
 
 @router.delete("/builds/{build_id}", summary="Leave or cancel a build", responses=_MISSING, tags=["builds"])

@@ -7,10 +7,10 @@ STATE_DIR/runs, waits until STATE_DIR/go exists, and notes `end <id>`.
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
 import io
 import json
-import os
 import sys
 import tarfile
 from collections.abc import Awaitable, Callable
@@ -19,11 +19,10 @@ from pathlib import Path
 from image_builder import __main__ as service
 from image_builder.build_queue import Maker
 from image_builder.contract import BuildRequest, ImageReference, LayerProgress
-from image_builder.file_hashes import FileHashes
 from image_builder.folder_lock import folder_lock
 from image_builder.kept_image import MANIFEST_TYPE, is_whole
 from image_builder.oci.layout import Layout
-from image_builder.pipeline import Reporter, Workshop
+from image_builder.pipeline import Reporter
 from image_builder.plan import BuildPlan
 from image_builder.settings import Settings
 
@@ -59,7 +58,7 @@ def image_of(layout: Layout, build_id: str, text: bytes = b"print('hello')\n") -
         "schemaVersion": 2,
         "mediaType": MANIFEST_TYPE,
         "config": _part(layout, "application/vnd.oci.image.config.v1+json", json.dumps(config).encode()),
-        "layers": [_part(layout, "application/vnd.oci.image.layer.v1.tar", layer)],
+        "layers": [_part(layout, "application/vnd.oci.image.layer.v1.tar+gzip", gzip.compress(layer, mtime=0))],
     }
     digest = layout.add(json.dumps(manifest).encode())
     return ImageReference(repository=f"builds/{build_id}", digest=digest, size=len(layer))
@@ -115,8 +114,7 @@ def main() -> None:
     settings = Settings(state_dir=state_dir, image_builder_port=0)
     with folder_lock(state_dir / "builder"):
         layout = layout_at(state_dir / "builder" / "layout")
-        workshop = Workshop(state_dir / "builder", layout, FileHashes(None), os.environ)
-        asyncio.run(service.serve(settings, workshop, maker(layout, NotingPipeline(state_dir, layout))))
+        asyncio.run(service.serve(settings, layout, maker(layout, NotingPipeline(state_dir, layout))))
 
 
 if __name__ == "__main__":
