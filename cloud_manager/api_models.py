@@ -26,6 +26,7 @@ _EXAMPLE_DEPLOYMENT: dict[str, JsonValue] = {
     "phase": "running",
     "want": "present",
     "generation": 3,
+    "settled_generation": 3,
     "target": "local",
     "url": "http://127.0.0.1:41231",
     "image": _EXAMPLE_IMAGE,
@@ -80,6 +81,7 @@ class DeploymentAnswer(Answer):
     phase: Phase = Field(description="The word that `/status_request` answers.")
     want: Want
     generation: int = Field(description="Grows with every start and stop.")
+    settled_generation: int = Field(description="The last one for which the world was seen to match the wish.")
     target: str | None = Field(description="`deploy.type` of the file as it was last started.")
     url: str | None = Field(description="Where clients reach the service.")
     image: ImageReference | None
@@ -99,6 +101,7 @@ class DeploymentAnswer(Answer):
             phase=row.phase,
             want=row.want,
             generation=row.generation,
+            settled_generation=row.facts.settled_generation,
             target=row.spec.deploy.type if row.spec else None,
             url=row.facts.url,
             image=row.facts.image,

@@ -231,8 +231,7 @@ class Stack:
         return shown
 
     def events(self, user: str = "7", project: str = "42", manager: str = "manager") -> list[dict[str, Any]]:
-        answer = self.api(f"/deployments/{user}/{project}/events?limit=1000", manager)
-        rows: list[dict[str, Any]] = answer["events"] if isinstance(answer, dict) else answer
+        rows: list[dict[str, Any]] = self.api(f"/deployments/{user}/{project}/events?limit=1000", manager)["items"]
         return rows
 
     def story(self, user: str = "7", project: str = "42", manager: str = "manager") -> str:

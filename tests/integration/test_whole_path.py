@@ -54,7 +54,7 @@ def test_the_same_start_again_changes_nothing(stack: Stack) -> None:
 
 
 def settled_at(stack: Stack) -> int:
-    return int(stack.show(project="same").get("settled_generation", 0))
+    return int(stack.show(project="same")["settled_generation"])
 
 
 def test_a_changed_line_is_served_without_a_gap(stack: Stack) -> None:
