@@ -10,6 +10,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from cloud_manager.deployment_spec import (
     Build,
@@ -59,7 +60,8 @@ def _build(t: Translation, node: Mapping, path: str) -> Mapping:
     node = _architecture(t, node, path)
     node = _accelerator(t, node, path)
     node = _texts(node, "os", "image_uri", "base_image")
-    return t.section(node, "components", f"{path}.components", Components, components)
+    own_base = not unsaid(node.get("base_image"))
+    return t.section(node, "components", f"{path}.components", Components, partial(components, own_base=own_base))
 
 
 def _renamed(t: Translation, node: Mapping, path: str) -> Mapping:
@@ -113,12 +115,15 @@ def _deploy(t: Translation, node: Mapping, path: str) -> Mapping:
     node = t.section(node, "network", f"{path}.network", Network, _network)
     node = t.section(node, "resources", f"{path}.resources", Resources, _resources)
     node = t.section(node, "k8s", f"{path}.k8s", K8s, _renamed)
-    node = t.section(node, "scaling", f"{path}.scaling", Scaling, _as_it_is)
-    node = t.section(node, "health", f"{path}.health", Health, _as_it_is)
+    node = t.section(node, "scaling", f"{path}.scaling", Scaling, _whole_numbers)
+    node = t.section(node, "health", f"{path}.health", Health, _whole_numbers)
+    node = _measured(node, "timeout_seconds", _whole)
     return _data(t, node, path)
 
 
-def _as_it_is(t: Translation, node: Mapping, path: str) -> Mapping:
+def _whole_numbers(t: Translation, node: Mapping, path: str) -> Mapping:
+    for key in node.entries:
+        node = _measured(node, key, _whole)
     return node
 
 

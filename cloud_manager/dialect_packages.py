@@ -21,13 +21,14 @@ _INTERPRETER = re.compile(r"python(3\.[0-9]{1,2})")
 _COMMENT = re.compile(r"(^|\s)#.*")
 
 
-def components(t: Translation, node: Mapping, path: str) -> Mapping:
+def components(t: Translation, node: Mapping, path: str, *, own_base: bool = False) -> Mapping:
+    """`own_base`: the file names its base image, in which `python3.9` may well be a Debian package."""
     node = t.section(node, "custom_packages", f"{path}.custom_packages", CustomPackages, _custom_packages)
     engine = node.get("engine")
     if isinstance(engine, Scalar) and isinstance(engine.value, str):
         node = node.put("engine", text(engine, engine.text.strip().lower()))
     node = _python_list(t, node, path, "libs")
-    return _interpreter(t, node, path)
+    return node if own_base else _interpreter(t, node, path)
 
 
 def _custom_packages(t: Translation, node: Mapping, path: str) -> Mapping:

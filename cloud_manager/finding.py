@@ -22,7 +22,7 @@ class Finding:
 
     def __str__(self) -> str:
         path = f"{self.path}: " if self.path else ""
-        return f"{self.file}:{self.line}:{self.column}: {path}{self.message}"
+        return one_line(f"{self.file}:{self.line}:{self.column}: {path}{self.message}")
 
 
 def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
@@ -41,6 +41,12 @@ def join(path: str, key: str) -> str:
     """`build` and `os` make `build.os`; a key that would not fit in one line is quoted and shortened."""
     word = key if _PLAIN_KEY.fullmatch(key) else quoted(key)
     return f"{path}.{word}" if path else word
+
+
+def one_line(text: str, limit: int = 500) -> str:
+    """Without line breaks and control characters, which a quoted value of YAML may hold, and not too long."""
+    short = text if len(text) <= limit else text[: limit - 1] + "…"
+    return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode() for mark in short)
 
 
 def quoted(text: str, limit: int = 60) -> str:

@@ -13,7 +13,7 @@ from cloud_manager.deployment_spec import (
     python_of,
     python_version,
 )
-from cloud_manager.finding import Finding, join, quoted
+from cloud_manager.finding import Finding, join, one_line, quoted
 from cloud_manager.translation import unsaid
 from cloud_manager.yaml_source import Mapping, Node, Position, Scalar, Sequence
 
@@ -108,9 +108,12 @@ def _exceeds(low: object, high: object) -> bool:
 
 def assumptions(spec: DeploymentSpec) -> tuple[str, ...]:
     """One line for each thing that was assumed, for the event history."""
-    if spec.prebuilt:
-        return (f"no build.components: the image {spec.build.image_uri} is used as it is", *_port(spec))
-    return (*_base(spec), *_engine(spec), *_port(spec))
+    rows = _image(spec) if spec.prebuilt else (*_base(spec), *_engine(spec))
+    return tuple(one_line(row) for row in (*rows, *_port(spec)))
+
+
+def _image(spec: DeploymentSpec) -> Iterator[str]:
+    yield f"no build.components: the image {spec.build.image_uri} is used as it is"
 
 
 def _base(spec: DeploymentSpec) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -66,6 +67,7 @@ def _under(section: str) -> str:
     return f"under {section}" if section else "at the top of the file"
 
 
+@cache
 def known_keys() -> dict[str, tuple[str, ...]]:
     """Section (dotted, the top is '') -> keys that may be written there, TANGO's spellings at the end."""
     return {path: (*keys, *ALIASES.get(path, ())) for path, keys in _sections(DeploymentSpec, "")}

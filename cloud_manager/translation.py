@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from pydantic import BaseModel
 
-from cloud_manager.finding import Finding, quoted
+from cloud_manager.finding import Finding, one_line, quoted
 from cloud_manager.yaml_source import Mapping, Node, Position, Scalar, Sequence
 
 Rule = Callable[["Translation", Mapping, str], Mapping]
@@ -23,7 +23,7 @@ class Translation:
     findings: list[Finding] = field(default_factory=list)
 
     def note(self, at: Position, path: str, text: str) -> None:
-        self._notes.append((at, f"{self.file}:{at.line}:{at.column}: {path}: {text}"))
+        self._notes.append((at, one_line(f"{self.file}:{at.line}:{at.column}: {path}: {text}")))
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -26,6 +26,8 @@ _ORDINARY_INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _ORDINARY_BOOL = frozenset(("true", "false"))
 # The set of https://yaml.org/spec/1.1/#c-printable; a parser may stop at anything else with poor words.
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# Escapes in double quotes can still write these; no argument, variable or database text may hold them.
+_UNPRINTABLE_VALUE = re.compile("[\0\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +218,10 @@ class _Builder:
         place, text = _place(event), event.value
         plain = event.implicit[0]
         tag = self._tag_of(event)
+        odd = _UNPRINTABLE_VALUE.search(text)
+        if odd:
+            message = f"the value holds the character U+{ord(odd.group()):04X}, which no program can be given"
+            self._note(place, path, message)
         if event.tag is not None and tag not in _SCALAR_TAGS:
             self._tag(place, path, tag)
         try:

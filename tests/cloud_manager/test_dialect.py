@@ -167,6 +167,17 @@ def test_python_under_apt_picks_the_interpreter() -> None:
     assert noted(loaded, "`libs` picks the interpreter")
 
 
+def test_python_under_apt_stays_there_for_a_base_image_of_ones_own() -> None:
+    loaded = build(base_image="ubuntu:24.04", components={"custom_packages": {"apt": ["python3.12"]}})
+    assert loaded.spec.build.components is not None
+    assert loaded.spec.build.components.custom_packages.apt == ("python3.12",)
+
+
+def test_numbers_in_quotes_are_numbers() -> None:
+    spec = deploy(scaling={"max_instances": "3"}, health={"period_seconds": "5"}, timeout_seconds="60").spec
+    assert (spec.deploy.scaling.max_instances, spec.deploy.health.period_seconds) == (3, 5)
+
+
 def test_modules_of_python_itself_are_not_installed() -> None:
     loaded = components(custom_packages={"pypi": ["time", "numpy"]})
     assert [text for text, _ in python_requirements(loaded.spec)] == ["numpy"]

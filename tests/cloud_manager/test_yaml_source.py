@@ -82,10 +82,10 @@ def test_a_duplicate_key_names_both_lines() -> None:
 def test_a_bomb_of_aliases_is_refused_at_once() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
-    started = time.perf_counter()
+    started = time.process_time()
     [said] = refusals("\n".join(lines))
     assert "more than 20,000 values" in said
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize("opening", ["[", "{a: ", "- ", "? ", "[{a: "])
@@ -158,7 +158,22 @@ deploy:
     assert secrets == {"C": "c-key", "D": "own-key"}
 
 
-@settings(max_examples=300, deadline=1000, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.parametrize("escape", ["\\0", "\\uD800"])
+def test_characters_that_no_program_can_be_given_are_refused_in_values(escape: str) -> None:
+    """PostgreSQL takes no NUL in a text, and no system call takes one in an argument."""
+    lines = refusals(f'deploy: {{type: local, entrypoint: ["a{escape}b"]}}\n')
+    assert lines[0].startswith("deployment.yaml:1:")
+
+
+def test_line_breaks_in_values_do_not_break_notes_and_errors() -> None:
+    loaded = deployment_yaml.loads(
+        b'build: {os: "a\\nb", components: {}}\ndeploy: {type: l, entrypoint: "a \'b\\nc\'"}\n'
+    )
+    assert loaded.spec.deploy.entrypoint == ("a", "b\nc")
+    assert all(note.isprintable() for note in loaded.notes)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=2000))
 @example(b"? ? ?\n: -")
 @example(b"a: 0x_\nb: 0b_\nc: 1:99:99.\nd: .\ne: 1e999\nf: " + b"1" * 5000)
@@ -191,13 +206,13 @@ SHAPED = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=1000, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.fixed_dictionaries({"deploy": SHAPED}, optional={"build": SHAPED, "optional": SHAPED}))
 def test_any_values_under_known_keys_give_a_specification_or_a_clear_error(value: object) -> None:
     _one_or_the_other(yaml.dump(value, allow_unicode=True).encode())
 
 
-@settings(max_examples=200, deadline=1000)
+@settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_a_specimen_with_a_torn_or_changed_piece_gives_a_clear_answer(data: st.DataObject) -> None:
     text = data.draw(st.sampled_from(SPECIMENS)).read_bytes()
@@ -206,6 +221,8 @@ def test_a_specimen_with_a_torn_or_changed_piece_gives_a_clear_answer(data: st.D
 
 
 def _one_or_the_other(data: bytes) -> None:
+    """Within a second of this process's time, whatever else the machine is doing."""
+    started = time.process_time()
     try:
         loaded = deployment_yaml.loads(data)
     except InvalidSpec as error:
@@ -215,3 +232,4 @@ def _one_or_the_other(data: bytes) -> None:
     else:
         assert loaded.spec.deploy.type
         assert all("\n" not in note for note in loaded.notes)
+    assert time.process_time() - started < 1
