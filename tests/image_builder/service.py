@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -22,8 +23,10 @@ BODY: dict[str, Any] = {"owner": "7/42", "source": "common/7/42/nn_model", "entr
 class Service:
     """`tests.fakes.pipeline` over a state folder. `go` lets its builds end; `runs` is what they noted."""
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(self, state_dir: Path, shared_root: Path | None = None) -> None:
+        """shared_root: then it is the real builder over those files."""
         self.state_dir = state_dir
+        self._shared_root = shared_root
         self.state_dir.mkdir(parents=True, exist_ok=True)
         self._log = state_dir / "log"
         self.start()
@@ -31,8 +34,12 @@ class Service:
     def start(self) -> None:
         self._log.write_text("")
         command = [sys.executable, "-m", "tests.fakes.pipeline", str(self.state_dir)]
+        env = dict(os.environ)
+        if self._shared_root:
+            command = [sys.executable, "-m", "image_builder"]
+            env |= {"STATE_DIR": str(self.state_dir), "SHARED_ROOT": str(self._shared_root), "IMAGE_BUILDER_PORT": "0"}
         with self._log.open("w") as log:
-            self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=subprocess.STDOUT)
         self.url = until("the service to say its URL", self._url)
         self.http = httpx.Client(base_url=self.url, timeout=20, trust_env=False)
 
@@ -80,8 +87,8 @@ class Service:
 
 
 @contextmanager
-def serving(state_dir: Path) -> Iterator[Service]:
-    service = Service(state_dir)
+def serving(state_dir: Path, shared_root: Path | None = None) -> Iterator[Service]:
+    service = Service(state_dir, shared_root)
     try:
         yield service
     finally:
