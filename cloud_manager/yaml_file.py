@@ -32,7 +32,8 @@ def read(path: Path, display: str, *, read_bytes: ReadBytes = os.read) -> bytes:
             if data is not None:
                 return data
     except FileNotFoundError as error:
-        raise NotFound(f"there is no {display} in {path.parent.name}", f"Write the file {display}.") from error
+        where = "" if "/" in display else f" in the folder {path.parent.name}"
+        raise NotFound(f"there is no {display}{where}", "Put the file there, or mend the name.") from error
     except OSError as error:
         raise _refused(display, f"cannot be read: {error.strerror}", "Check the file and its permissions.") from error
     raise _refused(display, "is being written", "Try again in a moment.", retryable=True)
