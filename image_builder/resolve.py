@@ -88,6 +88,8 @@ async def _compile(
         "--only-binary", ":all:", "--python-version", request.python,
         "--python-platform", uv_platform(request.platform), *options,
     ]  # fmt: skip
+    if environ.get("UV_NO_INDEX", "").lower() in ("1", "true", "yes", "on"):
+        argv.append("--no-index")  # our word: uv itself has no variable for it
     # An empty folder: no pyproject.toml or uv.toml of a project may have a say.
     with tempfile.TemporaryDirectory(prefix="cloud-deploy-") as folder:
         done = await run(

@@ -56,6 +56,12 @@ def failure(errors: str, requirements: Sequence[Requirement]) -> BuildError:
             "Give the builder the right credentials (in the index's address, or in ~/.netrc).",
             code="index_denied",
         )
+    if "invalid peer certificate" in errors:
+        return ResolveFailed(
+            f"the certificate of the package index is not trusted: {cause}",
+            "Set SSL_CERT_FILE to the CA bundle of your network.",
+            code="index_untrusted",
+        )
     if solved and _NETWORK.search(errors):
         return ResolveFailed(
             f"the package index cannot be reached: {cause}",

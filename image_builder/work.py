@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import threading
-from asyncio.subprocess import PIPE
+from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,18 +75,32 @@ async def run(
         OSError: it cannot be started.
         TimeoutError: it took longer than `seconds`.
     """
-    process = await asyncio.create_subprocess_exec(
-        *argv, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=dict(environ), cwd=folder, start_new_session=True
+    # Shielded: cancelled half-way through its start, asyncio would lose the process.
+    start = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
+            *argv, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=dict(environ), cwd=folder, start_new_session=True
+        )
     )
+    try:
+        process = await asyncio.shield(start)
+    except asyncio.CancelledError:
+        await ended(start)
+        if start.exception() is None:
+            await _kill(start.result(), asyncio.ensure_future(start.result().communicate()))
+        raise
     talk = asyncio.ensure_future(process.communicate(data.encode()))
     try:
         output, errors = await asyncio.wait_for(asyncio.shield(talk), seconds)
     except BaseException:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await ended(talk)
+        await _kill(process, talk)
         raise
     return Finished(process.returncode or 0, output.decode(errors="replace"), errors.decode(errors="replace"))
+
+
+async def _kill(process: Process, talk: asyncio.Future[tuple[bytes, bytes]]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await ended(talk)
 
 
 async def each(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
