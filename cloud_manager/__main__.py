@@ -17,6 +17,7 @@ from cloud_manager.clock import SystemClock
 from cloud_manager.controller import Controller
 from cloud_manager.errors import BadRequest, DeployError
 from cloud_manager.routes.parts import Collaborators
+from cloud_manager.routes.tango import StatusWords
 from cloud_manager.server import Server, listen, url_of
 from cloud_manager.settings import Settings
 from cloud_manager.store.open import open_store
@@ -57,7 +58,8 @@ async def serve(settings: Settings) -> int:
             deaths.append("controller")
             server.should_exit = True
 
-        server = Server(create_app(parts, on_death=on_death), parts.streams.close)
+        app = create_app(parts, on_death=on_death)
+        server = Server(StatusWords(app, parts.board), parts.streams.close)
         sys.stdout.write(f"cloud_manager listens at {url}\n")
         sys.stdout.flush()
         await server.serve(sockets=[listener])

@@ -29,7 +29,7 @@ _ABOUT = """One `deployment.yaml` becomes a running service.
 
 
 def create_app(parts: Collaborators, *, on_death: Callable[[], None]) -> FastAPI:
-    """The application; its lifespan runs the controller.
+    """The application; its lifespan runs the controller. It is served through `tango.StatusWords`.
 
     on_death: called when the controller ends by itself; the process must end then, for its words would grow stale.
     """
@@ -38,7 +38,6 @@ def create_app(parts: Collaborators, *, on_death: Callable[[], None]) -> FastAPI
     app.state.parts = parts
     for each in (tango, api, streams, health):
         app.include_router(each.router)
-    app.add_middleware(tango.StatusWords, board=parts.board)
     _answer_errors(app)
     return app
 

@@ -18,6 +18,7 @@ from cloud_manager.deployment_spec import Deploy, DeploymentSpec, LoadedSpec
 from cloud_manager.errors import DeployError
 from cloud_manager.routes.event_stream import EventStreams
 from cloud_manager.routes.parts import Collaborators
+from cloud_manager.routes.tango import StatusWords
 from cloud_manager.server import Server, listen, url_of
 from image_builder.contract import BuildEvent, BuildRequest, BuildState, BuildStatus, ImageReference
 from tests.fakes.memory_store import MemoryStore
@@ -131,7 +132,7 @@ class Face:
         self.app = create_app(self.parts, on_death=self._died)
         self.listener = listen("127.0.0.1", 0)
         self.url = url_of(self.listener)
-        self.server = Server(self.app, self.parts.streams.close)
+        self.server = Server(StatusWords(self.app, self.board), self.parts.streams.close)
         self.died = False
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self._serve, daemon=True)
