@@ -29,6 +29,8 @@ _AFTER_OUTAGE = 1.0
 _AWAITED = 5.0
 """Seconds. What is due within this time is remembered here, so that it is looked at on time."""
 _STEPS_AT_ONCE = 50
+_REFRESH = 0.4
+"""Seconds between looks at what other managers wrote, however busy the loop is."""
 _OVERLAP = 5.0
 """Seconds. A row that another manager writes becomes visible a little after its `updated`; clocks differ a little."""
 _PAGE = 1000
@@ -125,6 +127,8 @@ class Controller:
     async def _refresh(self) -> None:
         """Take over what other managers wrote: status words, and newer wishes for what is in flight here."""
         now = self._clock.now()
+        if now < self._seen_until + _REFRESH:
+            return
         changed = await self._store.changed_since(self._seen_until - _OVERLAP)
         self._seen_until = now
         self._board.put(changed)
