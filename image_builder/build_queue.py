@@ -15,7 +15,7 @@ from image_builder.build_report import BuildReport
 from image_builder.build_store import BuildStore, disk_error
 from image_builder.clock import Clock
 from image_builder.contract import BuildEvent, BuildRequest, BuildState, BuildStatus, ImageReference, Problem
-from image_builder.errors import BuildError, BuildNotFound, QueueFull, SourceChanged
+from image_builder.errors import BuildError, BuildNotFound, QueueFull, SourceChanged, Stopping
 from image_builder.event_log import Note, Position
 from image_builder.pipeline import Reporter
 from image_builder.plan import BuildPlan
@@ -92,7 +92,9 @@ class BuildQueue:
 
         Raises:
             BadBuildRequest: what is asked for cannot be built.
+            SourceChanged: a file changed while it was read.
             QueueFull: too many builds wait.
+            Stopping: close was called.
         """
         plan = await self._plan(request)
         async with self._lock(plan.id):
@@ -191,7 +193,7 @@ class BuildQueue:
 
     def _refuse_if_full(self) -> None:
         if self._closing:
-            raise BuildError("the builder is stopping", "Ask again in a moment.", code="stopping", retryable=True)
+            raise Stopping("the builder is stopping", "Ask again in a moment.")
         waiting = self.count(BuildState.QUEUED)
         if waiting >= self._size:
             raise QueueFull(f"{waiting} builds wait already", "Ask again later, or raise BUILD_QUEUE_SIZE.")

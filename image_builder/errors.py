@@ -57,9 +57,19 @@ class SourceChanged(BuildError):
     """A project file changed while it was read; the request must be planned again."""
 
     code = "source_changed"
+    http_status = 409
     retryable = True
 
 
 class DiskFull(BuildError):
     code = "disk_full"
+    http_status = 507
+    retryable = True
+
+
+class Stopping(BuildError):
+    """The builder is being stopped; the next one goes on with what was asked."""
+
+    code = "stopping"
+    http_status = 503
     retryable = True

@@ -52,8 +52,10 @@ _Answers = dict[int | str, dict[str, Any]]
 _MISSING: _Answers = {404: {"model": ErrorAnswer, "description": "There is no such build."}}
 _INVALID: _Answers = {422: {"model": ErrorAnswer, "description": "The call, or what is asked for, is not right."}}
 _REFUSED: _Answers = {
+    409: {"model": ErrorAnswer, "description": "A file changed while it was read; ask again."},
     413: {"model": ErrorAnswer, "description": "The request is too large."},
     429: {"model": ErrorAnswer, "description": "Too many builds wait; see Retry-After."},
+    503: {"model": ErrorAnswer, "description": "The builder is stopping; see Retry-After."},
     507: {"model": ErrorAnswer, "description": "The disk is full."},
 }
 

@@ -6,12 +6,21 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from httpx_sse import connect_sse
 
+from image_builder.app import create_app
+from image_builder.build_queue import BuildQueue
+from image_builder.build_store import BuildStore
+from image_builder.clock import SystemClock
+from image_builder.contract import BuildRequest
+from image_builder.errors import BadBuildRequest, BuildError, DiskFull, QueueFull, SourceChanged
+from image_builder.plan import BuildPlan
+from tests.fakes.pipeline import NotingPipeline, layout_at, maker
 from tests.image_builder.service import BODY, Service, serving
 from tests.integration.stack import until
 
@@ -191,3 +200,42 @@ def test_every_operation_is_described(service: Service) -> None:
             if path.startswith("/builds"):
                 answers = {code for code in operation["responses"] if code >= "400"}
                 assert "500" in answers
+
+
+async def test_a_fault_of_ours_tells_no_secrets(tmp_path: Path) -> None:
+    """Otherwise a traceback with paths and settings goes to whoever asks."""
+
+    def planner(_asked: BuildRequest) -> BuildPlan:
+        raise ZeroDivisionError("secret detail")
+
+    layout = layout_at(tmp_path / "layout")
+    made = maker(layout, NotingPipeline(tmp_path, layout), planner)
+    app = create_app(BuildQueue(BuildStore(tmp_path / "builds"), made, SystemClock()), layout)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://builder") as http:
+        answer = await http.post("/builds", json=BODY)
+        assert (answer.status_code, problem(answer)["cause"]) == (500, "internal")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (QueueFull("7 builds wait already", "Ask later."), 429),
+        (DiskFull("no space left", "Make room."), 507),
+        (SourceChanged("main.py changed", "Ask again."), 409),
+        (BadBuildRequest("outside the shared root", "Name a folder in it."), 422),
+    ],
+)
+async def test_errors_have_their_codes(tmp_path: Path, error: BuildError, status: int) -> None:
+    """Otherwise a client repeats what cannot succeed, or gives up where waiting helps."""
+
+    def planner(_asked: BuildRequest) -> BuildPlan:
+        raise error
+
+    layout = layout_at(tmp_path / "layout")
+    made = maker(layout, NotingPipeline(tmp_path, layout), planner)
+    app = create_app(BuildQueue(BuildStore(tmp_path / "builds"), made, SystemClock()), layout)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://builder") as http:
+        answer = await http.post("/builds", json=BODY)
+        assert (answer.status_code, problem(answer)) == (status, error.problem.model_dump())
+        assert ("Retry-After" in answer.headers) is error.problem.retryable

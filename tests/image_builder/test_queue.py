@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -401,3 +402,40 @@ async def test_what_is_no_build(shop: Shop, build_id: str) -> None:
         for ask in asking:
             with pytest.raises(BuildNotFound):
                 await ask(queue)
+
+
+async def test_many_who_come_and_go_at_random(shop: Shop) -> None:
+    """Otherwise there is an order of asking and leaving that runs a build twice at once, or leaves one for ever."""
+    dice = random.Random(3)
+    running: set[str] = set()
+
+    async def build(plan: BuildPlan, report: Reporter) -> ImageReference:
+        assert plan.id not in running
+        running.add(plan.id)
+        try:
+            for number in range(dice.randrange(4)):
+                report.layer(LayerProgress(name="torch", kind="wheel", state="fetching", done=number, total=4))
+                await asyncio.sleep(dice.uniform(0, 0.004))
+            if dice.random() < 0.3:
+                raise ResolveFailed("no such package", "Correct the name.")
+            return image_of(shop.layout, plan.id)
+        finally:
+            running.discard(plan.id)
+
+    async def visit(queue: BuildQueue, owner: str) -> None:
+        for _ in range(15):
+            status = await queue.submit(request(owner, source=dice.choice("abc")))
+            await asyncio.sleep(dice.uniform(0, 0.01))
+            left = await queue.release(status.id, owner)
+            assert owner not in left.owners
+
+    queue = BuildQueue(shop.store, maker(shop.layout, build), shop.clock, workers=2)
+    await queue.start()
+    await asyncio.gather(*(visit(queue, f"7/{number}") for number in range(4)))
+    assert running == set()
+    assert (queue.count(BuildState.QUEUED), queue.count(BuildState.RUNNING)) == (0, 0)
+    for status in await queue.newest(None, 10):
+        assert status.state.done
+        assert (status.owners, shop.store.load(status.id)) == ((), status)
+        assert (await history(queue, status.id))[-1].kind == "done"
+    await queue.close()
