@@ -56,8 +56,22 @@ class BuilderClient:
                     await source.response.aread()
                     self._raise_for(source.response)
                 async for message in source.aiter_sse():
-                    if message.data:
-                        yield self._parse(BuildEvent, message.data)
+                    if not message.data:
+                        continue  # httpx-sse takes a comment and its blank line for an event.
+                    event = self._parse(BuildEvent, message.data)
+                    yield event
+                    if event.kind == "done":
+                        return
+        await self._check_done(build_id)
+
+    async def _check_done(self, build_id: str) -> None:
+        """A builder that goes down ends its streams: that is not the end of the build."""
+        status = await self.status(build_id)
+        if status and not status.state.done:
+            raise BuilderUnavailable(
+                f"the image builder at {self.url} ended the events of build {build_id} before it was done",
+                "It is starting anew; the work goes on when it is back",
+            )
 
     async def blob(self, image: ImageReference, digest: str) -> AsyncIterator[bytes]:
         """A connection that breaks on the way is taken up once where it broke.
@@ -155,8 +169,11 @@ class BuilderClient:
     @staticmethod
     def _problem(response: httpx.Response) -> Problem | None:
         try:
-            return Problem.model_validate(response.json()["error"])
-        except (ValueError, KeyError, TypeError):  # Not our error shape: a proxy's page, another program.
+            answer = response.json()
+            if "errors" in answer:
+                return _registry_problem(answer["errors"][0])
+            return Problem.model_validate(answer["error"])
+        except (ValueError, LookupError, TypeError):  # Not our error shape: a proxy's page, another program.
             return None
 
     def _read(self, model: type[Model], response: httpx.Response) -> Model:
@@ -167,3 +184,12 @@ class BuilderClient:
             return model.model_validate_json(data)
         except ValidationError as error:
             raise self._stranger(str(error)) from error
+
+
+def _registry_problem(error: dict[str, str]) -> Problem:
+    """https://github.com/opencontainers/distribution-spec/blob/main/spec.md#error-codes"""
+    return Problem(
+        code=error["code"].lower(),
+        cause=f"the image builder does not have the image any more ({error['message']})",
+        fix="Start the project again, so that its image is built anew",
+    )

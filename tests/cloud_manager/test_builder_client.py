@@ -148,13 +148,34 @@ def sse(*events: BuildEvent) -> str:
 EVENTS = [BuildEvent(sequence=n, time=1.0, kind="log", message=f"line {n}") for n in (3, 4)]
 
 
-async def test_events_come_in_order_from_where_one_was() -> None:
-    async def handler(exchange: Exchange) -> None:
-        exchange.answer(200, sse(*EVENTS), kind="text/event-stream")
+def streaming(state: BuildState, *events: BuildEvent) -> Handler:
+    """A builder that sends these events, ends the stream, and says this state when it is asked."""
 
-    async with builder(handler) as (client, seen):
-        assert [event async for event in client.events("b" * 32, after=2)] == EVENTS
-    assert seen[0].line == f"GET /builds/{'b' * 32}/events?after=2 HTTP/1.1"
+    async def handler(exchange: Exchange) -> None:
+        if "/events" in exchange.line:
+            exchange.answer(200, sse(*events), kind="text/event-stream")
+        else:
+            exchange.answer(200, STATUS.model_copy(update={"state": state}).model_dump_json())
+
+    return handler
+
+
+async def test_events_come_in_order_from_where_one_was() -> None:
+    done = BuildEvent(sequence=5, time=1.0, kind="done", message="succeeded")
+    async with builder(streaming(BuildState.SUCCEEDED, *EVENTS, done)) as (client, seen):
+        assert [event async for event in client.events("b" * 32, after=2)] == [*EVENTS, done]
+    assert [each.line for each in seen] == [f"GET /builds/{'b' * 32}/events?after=2 HTTP/1.1"]
+
+
+async def test_a_build_that_is_done_has_no_more_events() -> None:
+    async with builder(streaming(BuildState.FAILED)) as (client, _):
+        assert [event async for event in client.events("b" * 32, after=9)] == []
+
+
+async def test_a_builder_that_goes_down_has_not_ended_the_build() -> None:
+    async with builder(streaming(BuildState.RUNNING, *EVENTS)) as (client, _):
+        with pytest.raises(BuilderUnavailable, match="before it was done"):
+            assert [event async for event in client.events("b" * 32)]
 
 
 async def test_a_stream_that_breaks_off_is_an_error_and_not_an_end() -> None:
@@ -241,3 +262,11 @@ async def test_a_layer_that_is_not_there_is_the_builders_error() -> None:
     async with builder(always(404, error(PROBLEM))) as (client, _):
         with pytest.raises(DeployError, match="outside"):
             await fetch(client)
+
+
+async def test_a_layer_that_the_registry_lost_is_told_in_plain_words() -> None:
+    lost = '{"errors": [{"code": "BLOB_UNKNOWN", "message": "the image has no such blob", "detail": null}]}'
+    async with builder(always(404, lost)) as (client, _):
+        with pytest.raises(DeployError, match="does not have the image any more") as raised:
+            await fetch(client)
+    assert (raised.value.problem.code, raised.value.problem.retryable) == ("blob_unknown", False)
