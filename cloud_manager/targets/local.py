@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
-import re
 import shutil
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -21,16 +20,16 @@ from cloud_manager.builder import Builder
 from cloud_manager.clock import Clock
 from cloud_manager.deployment import Key
 from cloud_manager.deployment_spec import DeploymentSpec, python_version
-from cloud_manager.errors import TargetError, Unavailable
+from cloud_manager.errors import InvalidSpec, TargetError, Unavailable
 from cloud_manager.settings import Settings
 from cloud_manager.targets.local_files import LocalFiles, in_thread, make_environment
 from cloud_manager.targets.local_folder import Folder
 from cloud_manager.targets.local_log import read_log
 from cloud_manager.targets.local_problems import entrypoint_missing
 from cloud_manager.targets.local_program import carriers, kill_all
+from cloud_manager.targets.local_python import OWN, interpreter, python_of, pythons
 from cloud_manager.targets.local_run import Run, Timing
 from cloud_manager.targets.local_spec import (
-    VENV,
     ImageConfig,
     choose_python,
     machine_platform,
@@ -64,8 +63,11 @@ class LocalTarget:
         return problems_of(spec, addresses=_addresses(), secrets=secrets)
 
     def build_platform(self, spec: DeploymentSpec) -> BuildPlatform:
-        own = f"{sys.version_info.major}.{sys.version_info.minor}"
-        python = choose_python(python_version(spec), own, _pythons())
+        try:
+            wish = python_version(spec)
+        except ValueError as error:
+            raise InvalidSpec(f"build.components.libs: {error}", "write e.g. python==3.11") from error
+        python = choose_python(wish, OWN, pythons())
         return BuildPlatform(machine_platform(sys.platform, platform.machine()), python, SCRATCH)
 
     async def observe(self, key: Key) -> Observation:
@@ -74,7 +76,8 @@ class LocalTarget:
             return Observation("absent")
         _check_owner(folder, key)
         alive = folder.supervised()
-        return observation(folder.report(), alive=alive, removing=folder.stop.exists())
+        here = machine_platform(sys.platform, platform.machine())
+        return observation(folder.report(), alive=alive, removing=folder.stop.exists(), platform=here)
 
     async def apply(self, wanted: Wanted) -> None:
         """As promised by the protocol; a revision that failed is tried anew."""
@@ -122,8 +125,8 @@ class LocalTarget:
     async def _prepare(self, folder: Folder, wanted: Wanted, reference: ImageReference) -> Run:
         root = folder.root(wanted.revision)
         image = await self._files.prepare(reference, root)
-        version = _python_of(root) or self.build_platform(wanted.spec).python
-        python = await _interpreter(version)
+        version = python_of(root) or self.build_platform(wanted.spec).python
+        python = await interpreter(version)
         await asyncio.to_thread(make_environment, root, python, version)
         run = run_of(
             wanted,
@@ -270,34 +273,3 @@ def _addresses() -> set[str]:
     for rows in psutil.net_if_addrs().values():
         found |= {row.address.partition("%")[0] for row in rows if row.family.name in ("AF_INET", "AF_INET6")}
     return found
-
-
-def _pythons() -> set[str]:
-    return {f"3.{minor}" for minor in range(8, 20) if shutil.which(f"python3.{minor}")}
-
-
-def _python_of(root: Path) -> str | None:
-    """The python that the image's packages were chosen for."""
-    found = [re.fullmatch(r"python(3\.\d+)", path.name) for path in Path(f"{root}{VENV}/lib").glob("python3.*")]
-    return next((match[1] for match in found if match), None)
-
-
-async def _interpreter(version: str) -> Path:
-    """The real program behind `python3.X`: not a virtual environment's, not a version manager's shim."""
-    own = version == f"{sys.version_info.major}.{sys.version_info.minor}"
-    found = sys.executable if own else shutil.which(f"python{version}")
-    if not found:
-        raise TargetError(
-            f"the image needs python {version}, which this machine lacks",
-            f"install python{version}",
-            code="python_missing",
-        )
-    ask = "import os, sys; print(os.path.realpath(getattr(sys, '_base_executable', None) or sys.executable))"
-    process = await asyncio.create_subprocess_exec(found, "-I", "-c", ask, stdout=asyncio.subprocess.PIPE)
-    try:
-        output, _ = await asyncio.wait_for(process.communicate(), 30)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    return Path(output.decode().strip())

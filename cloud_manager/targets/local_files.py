@@ -47,18 +47,17 @@ class LocalFiles:
         """
         manifest = await self._json(image, image.digest)
         config = await self._json(image, manifest["config"]["digest"])
-        if not await asyncio.to_thread(root.exists):
-            with _disk_errors():
+        with _disk_errors():
+            # First of all say which layers are in use, so that a `prune` meanwhile leaves them alone.
+            await asyncio.to_thread(_note_layers, root.parent, [layer["digest"] for layer in manifest["layers"]])
+            if not await asyncio.to_thread(root.exists):
                 folders = [await self._layer(image, layer) for layer in manifest["layers"]]
                 await self._assemble(folders, root)
-        digests = [layer["digest"] for layer in manifest["layers"]]
-        await asyncio.to_thread((root.parent / "layers.json").write_text, json.dumps(digests))
         return ImageConfig.parse(config)
 
     async def prune(self, revisions: Iterable[Path]) -> None:
-        """Delete the layers that no revision refers to. Called when nothing is being prepared by this process."""
-        if not any(lock.locked() for lock in self._locks.values()):
-            await in_thread(lambda _: self._prune(list(revisions)))
+        """Delete the layers that no revision refers to."""
+        await in_thread(lambda _: self._prune(list(revisions)))
 
     def close(self) -> None:
         if self._mine is not None:
@@ -97,7 +96,6 @@ class LocalFiles:
         partial = self._new_partial() / "files"
         try:
             await in_thread(lambda cancelled: _lay_over(layers, partial, cancelled))
-            root.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             partial.replace(root)
         finally:
             await in_thread(lambda _: remove_tree(partial.parent))
@@ -120,14 +118,18 @@ class LocalFiles:
         for layer in self._layers.iterdir() if self._layers.exists() else ():
             if layer.name not in used:
                 remove_tree(layer)
-                self._locks.pop(layer.name.replace("-", ":", 1), None)
+
+
+def _note_layers(revision: Path, digests: list[str]) -> None:
+    revision.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (revision / "layers.json").write_text(json.dumps(digests))
 
 
 def _layers_of(revision: Path) -> list[str]:
     try:
         return list(json.loads((revision / "layers.json").read_text()))
     except (OSError, ValueError):
-        return []  # not assembled to the end: what it holds is linked or copied, and asked for again if need be
+        return []  # no revision of ours, or not begun: it needs no layer
 
 
 def _finish(partial: Path, done: Path) -> None:
@@ -229,6 +231,12 @@ async def in_thread(work: Any) -> None:
 def _disk_errors() -> Iterator[None]:
     try:
         yield
+    except FileNotFoundError as error:
+        raise Unavailable(
+            f"{error.filename} was deleted while it was used",
+            "nothing to do: it is unpacked again",
+            code="layer_vanished",
+        ) from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise Unavailable(

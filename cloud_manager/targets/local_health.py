@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+from collections.abc import Iterable
 
 import psutil
-
-from cloud_manager.targets.local_program import family
 
 LOOPBACK = "127.0.0.1"
 _STATUS = re.compile(rb"HTTP/1\.[01] ([2-4])\d\d")
@@ -36,10 +35,10 @@ async def _status_line(port: int, path: str) -> bytes:
         writer.close()
 
 
-def listening(pid: int) -> set[int]:
-    """TCP ports on which a process or any of its children listens. Blocking."""
+def listening(processes: Iterable[psutil.Process]) -> set[int]:
+    """TCP ports on which any of these processes listens. Blocking."""
     ports: set[int] = set()
-    for process in family(pid):
+    for process in processes:
         try:
             found = process.net_connections(kind="tcp")
         except (psutil.Error, OSError):

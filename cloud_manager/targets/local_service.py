@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from collections.abc import Callable, Sequence
 
-from cloud_manager.targets.local_health import answers, listening
+from cloud_manager.targets.local_health import answers, is_free, listening
 from cloud_manager.targets.local_log import LogWriter
 from cloud_manager.targets.local_problems import (
     entrypoint_missing,
@@ -16,8 +16,11 @@ from cloud_manager.targets.local_problems import (
     unhealthy,
     wrong_port,
 )
-from cloud_manager.targets.local_program import Program
+from cloud_manager.targets.local_program import Program, family
 from cloud_manager.targets.local_run import Problem, Run, ServiceReport, ServiceState
+
+_RACES = 3
+"""How often a program that lost its port to another process gets a new one."""
 
 
 class Service:
@@ -81,11 +84,13 @@ class Service:
     async def _live(self) -> None:
         """Start; once it was healthy, start again whenever it ends, until it crashes too often."""
         loop = asyncio.get_running_loop()
-        crashes = 0
+        crashes, lost_races = 0, 0
         while True:
-            since: float | None = None
             problem, since = await self._once()
             if self._restarts == 0 and since is None:
+                if self._lost_port(problem) and lost_races < _RACES:
+                    lost_races += 1
+                    continue
                 return self._become("failed", problem)
             stable = since is not None and loop.time() - since >= self.run.timing.stable
             crashes = 1 if stable else crashes + 1
@@ -94,6 +99,10 @@ class Service:
             self._restarts += 1
             self._become("restarting", problem)
             await asyncio.sleep(self._pause(crashes))
+
+    def _lost_port(self, problem: Problem) -> bool:
+        """Whether somebody took the private port between our choice and the program's start."""
+        return problem["code"] == "exited" and self.port is not None and not is_free(self.port)
 
     def _pause(self, crashes: int) -> float:
         timing = self.run.timing
@@ -143,8 +152,8 @@ class Service:
         loop, run = asyncio.get_running_loop(), self.run
         deadline = loop.time() + run.startup_seconds
         elsewhere_since: float | None = None
-        while not await answers(port, run.health_path, run.timeout_seconds):
-            found = await asyncio.to_thread(listening, program.pid)
+        while not await self._is_up(program, port):
+            found = await asyncio.to_thread(lambda: listening(family(program.pid)))
             astray = bool(found) and port not in found and await self._any_answers(sorted(found))
             elsewhere_since = (elsewhere_since or loop.time()) if astray else None
             late = loop.time() > deadline
@@ -154,6 +163,12 @@ class Service:
                 return self._too_late(found, port, program)
             await asyncio.sleep(run.timing.probe)
         return None
+
+    async def _is_up(self, program: Program, port: int) -> bool:
+        """An answer counts only if it is ours: another process may have taken the port a moment before."""
+        if not await answers(port, self.run.health_path, self.run.timeout_seconds):
+            return False
+        return port in await asyncio.to_thread(lambda: listening(program.everyone()))
 
     def _too_late(self, found: set[int], port: int, program: Program) -> Problem:
         if found and port not in found:

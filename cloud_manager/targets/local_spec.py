@@ -201,7 +201,7 @@ def _path(image_path: str | None, venv: str) -> str:
     return ":".join([first, *rest])
 
 
-def observation(report: Report | None, *, alive: bool, removing: bool) -> Observation:
+def observation(report: Report | None, *, alive: bool, removing: bool, platform: Platform) -> Observation:
     """What the state file says, given whether its writer lives.
 
     Nothing of a dead supervisor lives: its programs die with it or are swept by the next `apply`, so revision is None.
@@ -209,13 +209,14 @@ def observation(report: Report | None, *, alive: bool, removing: bool) -> Observ
     if removing:
         return Observation("removing")
     if not alive:
-        return Observation("pending", problem=_INTERRUPTED, detail="not running; the next apply starts it")
+        problem = _INTERRUPTED if report else None
+        return Observation("pending", problem=problem, detail="not running; the next apply starts it")
     newest = report.newest() if report else None
     if report is None or newest is None:
         return Observation("pending", detail="its supervisor is starting")
     url = _url(report.host, report.port) if report.serving and report.host and report.port else None
     problem = Problem.model_validate(newest.problem) if newest.problem else None
-    return Observation(_STATES[newest.state], report.revision, url, problem, _detail(newest))
+    return Observation(_STATES[newest.state], report.revision, url, problem, _detail(newest, platform))
 
 
 _STATES: Mapping[str, Any] = {
@@ -234,8 +235,9 @@ _INTERRUPTED = Problem(
 )
 
 
-def _detail(service: ServiceReport) -> str:
-    words = f"process {service.pid} on port {service.port}" if service.pid else service.state
+def _detail(service: ServiceReport, platform: Platform) -> str:
+    """Also says for what it was built: build.architecture is not held against the machine of a developer."""
+    words = f"process {service.pid} on port {service.port}, for {platform}" if service.pid else service.state
     return f"{words}, restarted {service.restarts} times" if service.restarts else words
 
 

@@ -47,11 +47,16 @@ class Supervisor:
         self._told_to_stop = False
 
     async def live(self) -> None:
-        """Until told to stop; then everything is dead."""
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._stop_soon)
+        """Until told to stop, or until a defect of ours; then everything is dead."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._stop_soon)
         await asyncio.to_thread(kill_all, lambda: carriers(self._identity))  # left by a killed predecessor
-        await self._resume()
+        try:
+            await self._resume()
+            await self._keep()
+        finally:
+            await self._end()
+
+    async def _keep(self) -> None:
         looks = 0
         while not self._told_to_stop and not self._folder.stop.exists():
             await self._take_wish()
@@ -63,7 +68,6 @@ class Supervisor:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._awake.wait(), LOOK)
             self._awake.clear()
-        await self._end()
 
     def _stop_soon(self) -> None:
         self._told_to_stop = True

@@ -323,3 +323,31 @@ async def test_kill_9_of_the_manager_and_its_group_leaves_one_service(harness: L
     assert len(servers) == 1
     await target.remove(KEY)
     assert await harness.leftovers(KEY) == []
+
+
+WAITING = """
+import os, time
+if not os.path.exists("go"):
+    with open("wait", "w") as file:
+        file.write(os.environ["PORT"])
+    os.rename("wait", "port")
+    while not os.path.exists("go"):
+        time.sleep(0.05)
+"""
+
+
+async def test_a_port_taken_in_the_last_moment_is_replaced_by_another(harness: LocalHarness) -> None:
+    """Two projects that start at once may both be given 8080: the slower one gets another port, not an error."""
+    target, it = harness.target(), program(harness, WAITING + SERVE.format(word="one"))
+    await target.apply(it)
+    home = folder(harness).root(it.revision) / "workspace"
+
+    async def told() -> bool:
+        return (home / "port").exists()
+
+    await until(told, "the program has its port")
+    with socket.create_server(("127.0.0.1", int((home / "port").read_text()))):
+        (home / "go").touch()
+        ready = await observed(target, KEY, "ready", it.revision)
+        assert await harness.ask(str(ready.url)) == "one"
+    await target.remove(KEY)

@@ -149,16 +149,21 @@ def report(state: ServiceState, **more: Any) -> Report:
 
 def test_the_state_file_is_told_as_it_is() -> None:
     failed = report("failed", serving="old", problem=local_problems.exited(3, ["no"], 80))
-    seen = observation(failed, alive=True, removing=False)
+    seen = observation(failed, alive=True, removing=False, platform="linux/amd64")
     assert (seen.state, seen.revision, seen.url) == ("failed", "new", "http://127.0.0.1:8000")
-    assert observation(report("starting"), alive=True, removing=False).url is None
-    assert observation(report("ready", serving="new"), alive=True, removing=False).state == "ready"
-    assert observation(report("ready", serving="new"), alive=True, removing=True).state == "removing"
+    assert observation(report("starting"), alive=True, removing=False, platform="linux/amd64").url is None
+    assert (
+        observation(report("ready", serving="new"), alive=True, removing=False, platform="linux/amd64").state == "ready"
+    )
+    assert (
+        observation(report("ready", serving="new"), alive=True, removing=True, platform="linux/amd64").state
+        == "removing"
+    )
 
 
 def test_what_a_dead_supervisor_wrote_is_not_believed() -> None:
     """Else a killed service would be `running` for ever."""
-    seen = observation(report("ready", serving="new"), alive=False, removing=False)
+    seen = observation(report("ready", serving="new"), alive=False, removing=False, platform="linux/amd64")
     assert (seen.state, seen.revision, seen.url) == ("pending", None, None)
     assert seen.problem is not None
     assert seen.problem.code == "interrupted"
