@@ -82,8 +82,9 @@ class ImageSteps:
             case decide.Building():
                 await _note_building(claim, asked, same=before == build_id)
             case decide.Built(image):
-                news = image != claim.row.facts.image or claim.row.phase is Phase.BUILDING
-                events = [story.image_ready(image, status, claim.row.facts.began)] if news else []
+                built_now = claim.row.phase is Phase.BUILDING
+                news = built_now or image != claim.row.facts.image
+                events = [story.image_ready(image, status, built_now=built_now)] if news else []
                 built = asked | {"stage": "built", "image": image, "image_uri": None, "problem": None}
                 await claim.save(*events, tries=0, **built)
             case decide.AskAgain(problem):

@@ -11,13 +11,13 @@ def building(build_id: str) -> NewEvent:
     return NewEvent("build", f"building the image (build {build_id[:12]})")
 
 
-def image_ready(image: ImageReference, status: BuildStatus | None, began: float) -> NewEvent:
-    """began: when the wish was taken up; what was finished before had been built for an earlier one."""
+def image_ready(image: ImageReference, status: BuildStatus | None, *, built_now: bool) -> NewEvent:
+    """built_now: the history says that it was being built; else it had been built for an earlier wish."""
     what = f"{image.digest[:19]}, {size(image.size)}"
+    if not built_now:
+        return NewEvent("build", f"the image is there already: {what}")
     if status is None or status.finished is None:
         return NewEvent("build", f"the image is ready: {what}")
-    if status.finished < began:
-        return NewEvent("build", f"the image is there already: {what}")
     return NewEvent("build", f"the image is ready after {seconds(status.finished - status.created)}: {what}")
 
 

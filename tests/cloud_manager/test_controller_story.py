@@ -386,3 +386,16 @@ async def test_an_unknown_target_is_failed_with_what_is_available() -> None:
     row = await stage.settle()
     assert row.facts.problem is not None
     assert row.facts.problem.code == "target_unavailable"
+
+
+async def test_an_image_that_was_built_before_is_told_as_such() -> None:
+    stage = Stage()
+    await stage.start()
+    await stage.settle()
+    await stage.stop()
+    await stage.settle()
+    await stage.start()
+    await stage.settle()
+    assert sum("there already" in line for line in stage.story()) == 1
+    assert sum("building the image" in line for line in stage.story()) == 1
+    assert stage.shop.made == 1
