@@ -20,7 +20,13 @@ from image_builder.oci.layout import Layout
 _NAME = re.compile(r"builds/([0-9a-f]{32})")
 _HEADERS = {"Docker-Distribution-Api-Version": "registry/2.0"}
 
-router = APIRouter(tags=["registry"])
+router = APIRouter(
+    tags=["registry"],
+    responses={
+        404: {"description": "There is no such image or blob; in the words of the distribution specification."},
+        422: {"description": "Never answered."},
+    },
+)
 
 
 class RegistryError(Exception):

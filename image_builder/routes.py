@@ -49,8 +49,11 @@ Queue = Annotated[BuildQueue, Depends(_queue)]
 BuildId = Annotated[str, Path(description="The id of a build, 32 hex digits.")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="At most so many, newest first.")]
 _Answers = dict[int | str, dict[str, Any]]
+_ANY: _Answers = {
+    422: {"model": ErrorAnswer, "description": "The call, or what is asked for, is not right."},
+    500: {"model": ErrorAnswer, "description": "A fault of the builder; its log has more."},
+}
 _MISSING: _Answers = {404: {"model": ErrorAnswer, "description": "There is no such build."}}
-_INVALID: _Answers = {422: {"model": ErrorAnswer, "description": "The call, or what is asked for, is not right."}}
 _REFUSED: _Answers = {
     409: {"model": ErrorAnswer, "description": "A file changed while it was read; ask again."},
     413: {"model": ErrorAnswer, "description": "The request is too large."},
@@ -59,14 +62,14 @@ _REFUSED: _Answers = {
     507: {"model": ErrorAnswer, "description": "The disk is full."},
 }
 
-router = APIRouter(responses={500: {"model": ErrorAnswer, "description": "A fault of the builder; its log has more."}})
+router = APIRouter(responses=_ANY)
 
 
 @router.post(
     "/builds",
     summary="Ask for an image",
     status_code=202,
-    responses={200: {"model": BuildStatus, "description": "The image is there."}, **_INVALID, **_REFUSED},
+    responses={200: {"model": BuildStatus, "description": "The image is there."}, **_REFUSED},
     tags=["builds"],
 )
 async def ask(body: BuildRequest, queue: Queue, response: Response) -> BuildStatus:
@@ -79,7 +82,7 @@ async def ask(body: BuildRequest, queue: Queue, response: Response) -> BuildStat
     return status
 
 
-@router.get("/builds", summary="Builds, newest first", responses=_INVALID, tags=["builds"])
+@router.get("/builds", summary="Builds, newest first", tags=["builds"])
 async def list_builds(queue: Queue, state: BuildState | None = None, limit: Limit = 100) -> list[BuildStatus]:
     return await queue.newest(state, limit)
 
@@ -98,7 +101,7 @@ async def _known(build_id: BuildId, queue: Queue) -> str:
     "/builds/{build_id}/events",
     summary="What happens in a build",
     response_class=EventStream,
-    responses={**_MISSING, **_INVALID},
+    responses=_MISSING,
     tags=["builds"],
 )
 async def events(
