@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -115,8 +116,9 @@ class LocalHarness:
         for process in self._foreign:
             process.kill()
             process.wait()
-        for process in processes_of(self.settings.state_dir.resolve()):
-            process.kill()
+        for left in processes_of(self.settings.state_dir.resolve()):
+            with suppress(psutil.NoSuchProcess):  # a program dies with its supervisor
+                left.kill()
         for target in self._targets:
             await target.aclose()
 
