@@ -38,6 +38,7 @@ def refused(answer: requests.Response, *words: str) -> str:
 
 
 def test_unknown_user_and_project(stack: Stack) -> None:
+    stack.project()
     refused(stack.get("/start", "nobody", "1"), "nobody")
     (stack.shared / "common" / "somebody").mkdir(parents=True)
     refused(stack.get("/start", "somebody", "77"), "77")
@@ -90,7 +91,7 @@ def test_a_link_out_of_the_shared_root(stack: Stack, tmp_path: Path) -> None:
         (b"deploy: {type: local, entrypont: server.py}\n", ["entrypoint", "deployment.yaml:1:"]),
         (b"x: !!python/object:os.system {}\n", ["tag"]),
         (b"#" * 10_000_000, ["1 MiB"]),
-        (b"deploy: {type: local, type: docker, entrypoint: server.py}\n", ["twice"]),
+        (b"deploy: {type: local, type: docker, entrypoint: server.py}\n", ["duplicate", "deploy.type"]),
         (BOMB, ["alias"]),
     ],
     ids=["empty", "utf8", "syntax", "typo", "tag", "10MB", "duplicate", "bomb"],

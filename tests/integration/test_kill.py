@@ -170,4 +170,4 @@ def test_a_slow_program_keeps_its_word_until_it_answers(stack: Stack) -> None:
     words = []
     until("running", lambda: words.append(stack.word()) or words[-1] == "running")
     assert "preparing" in words
-    assert stack.answer()["text"] == "TEXT"
+    assert stack.answer()["text"] == "hello"
