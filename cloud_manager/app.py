@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from http import HTTPStatus
 
@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 
 from cloud_manager.errors import BadRequest, DeployError
 from cloud_manager.routes import api, health, streams, tango
+from cloud_manager.routes.pages import OwnHostOnly
 from cloud_manager.routes.parts import Collaborators
 from image_builder.contract import Problem
 
@@ -34,7 +35,14 @@ def create_app(parts: Collaborators, *, on_death: Callable[[], None]) -> FastAPI
     on_death: called when the controller ends by itself; the process must end then, for its words would grow stale.
     """
     lifespan = _lifespan(parts, on_death)
-    app = FastAPIOffline(title="Cloud Deploy", description=_ABOUT, version="1", lifespan=lifespan)
+    app = FastAPIOffline(
+        title="Cloud Deploy",
+        description=_ABOUT,
+        version="1",
+        lifespan=lifespan,
+        swagger_ui_parameters={"validatorUrl": None},  # A badge from another host.
+    )
+    app.add_middleware(OwnHostOnly)
     app.state.parts = parts
     for each in (tango, api, streams, health):
         app.include_router(each.router)
@@ -109,14 +117,13 @@ async def _unexpected(request: Request, error: Exception) -> Response:
     return _answer(request, problem, 500)
 
 
-def _answer(request: Request, problem: Problem, status: int, headers: object = None) -> Response:
+def _answer(request: Request, problem: Problem, status: int, headers: Mapping[str, str] | None = None) -> Response:
     """TANGO's paths get a line of text, all others JSON."""
-    allow = {"Allow": headers["Allow"]} if isinstance(headers, dict) and "Allow" in headers else {}
     if request.url.path in tango.PATHS:
         response: Response = tango.answer(tango.error_line(problem), status)
     else:
         response = JSONResponse({"error": problem.model_dump()}, status)
-    response.headers.update(allow)
+    response.headers.update(headers or {})
     return response
 
 

@@ -157,7 +157,7 @@ def error_line(problem: Problem) -> str:
 
 
 class StatusWords:
-    """In front of the application: answers `/status_request` as the project manager writes it, ahead of everything else.
+    """In front of the application: answers `/status_request` as the project manager writes it.
 
     Every project is asked for every two seconds. What it does not know at once goes the ordinary way.
     """

@@ -10,7 +10,7 @@ import pytest
 from httpx_sse import ServerSentEvent, connect_sse
 
 from cloud_manager.deployment import Phase
-from cloud_manager.errors import BuilderUnavailable
+from cloud_manager.errors import BuilderUnavailable, Unavailable
 from cloud_manager.store.protocol import NewEvent
 from image_builder.contract import BuildEvent
 from tests.cloud_manager.face import PROJECT, Face, served, until
@@ -121,6 +121,15 @@ def test_a_stream_that_cannot_go_on_says_why(face: Face) -> None:
     with following(face, "/build/stream") as events:
         last = list(events)[-1]
     assert (last.event, last.json()["code"]) == ("problem", "builder_unavailable")
+
+
+def test_a_database_that_goes_away_is_told_in_the_stream(face: Face) -> None:
+    with following(face, "/events/stream") as events:
+        next(events)
+        face.store.failing = Unavailable("the database at x does not answer", "start it")
+        last = list(events)[-1]
+        face.store.failing = None
+    assert (last.event, last.json()["code"]) == ("problem", "unavailable")
 
 
 def test_open_streams_do_not_hold_up_a_stop(face: Face) -> None:
