@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 import zipfile
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +122,3 @@ async def until(true: Callable[[], bool], seconds: float = 20) -> None:
 
 async def no_sleep(_seconds: float) -> None:
     """In place of waiting between attempts."""
-
-
-Sleep = Callable[[float], Awaitable[None]]
