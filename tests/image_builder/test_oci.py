@@ -56,7 +56,7 @@ def test_what_a_killed_writer_left_is_swept_and_a_living_writers_is_not(layout: 
         "w = Layout(Path(sys.argv[1])).writer(); w.write(b'x' * 100000); print('writing', flush=True); time.sleep(600)"
     )
     argv = [sys.executable, "-c", code, str(layout.folder)]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.getcwd()}) as child:
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(Path.cwd())}) as child:
         assert child.stdout is not None and child.stdout.readline() == b"writing\n"
         layout.prepare()
         assert len(partials(layout)) == 1
