@@ -155,6 +155,7 @@ def status(
 
         if watch:
             _watch(look)
+            return
         rows = look()
     if as_json:
         _print_json(rows[0] if user else rows)

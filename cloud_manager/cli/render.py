@@ -91,7 +91,8 @@ class BuildBars:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        if self._progress.console.is_terminal:
+            self._progress.stop()
 
     def show(self, build: Json | None) -> None:
         """Take over the `build` of a deployment; a new build's layers replace the old one's."""
