@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import psycopg
+
 from tests.integration.stack import HELLO, running, until
 
 
@@ -14,14 +16,12 @@ def test_the_other_takes_over_within_two_seconds(tmp_path: Path, postgres_url: s
         stack.project(program="import time; time.sleep(6)\n" + HELLO)
         stack.begin(manager="manager")
         stack.wait("preparing", manager="manager2")
-        before = len(stack.events(manager="manager2"))
         stack.kill("manager")
-        died = time.monotonic()
+        died, seen = time.monotonic(), claims(postgres_url)
+        until("the next claim", lambda: claims(postgres_url) > seen, timeout=10)
+        assert time.monotonic() - died < 2
         stack.project(project="43", text="second")
         stack.begin(project="43", manager="manager2")
-        until("the other's next step", lambda: len(stack.events(manager="manager2")) >= before, timeout=10)
-        stack.wait("building", "preparing", "running", project="43", manager="manager2")
-        assert time.monotonic() - died < 5
         stack.wait("running", manager="manager2")
         stack.wait("running", project="43", manager="manager2")
         assert len(stack.programs()) == 1
@@ -43,3 +43,10 @@ def test_a_wish_given_to_one_is_seen_by_both(tmp_path: Path, postgres_url: str) 
         for manager in stack.managers:
             stack.wait("stopped", manager=manager)
         assert stack.programs() == []
+
+
+def claims(url: str) -> int:
+    """How often the project 7/42 was claimed so far: each claim by a manager raises its token."""
+    with psycopg.connect(url) as database:
+        row = database.execute("select token from deployments where project_id = '42'").fetchone()
+    return int(row[0]) if row else 0
