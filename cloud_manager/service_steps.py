@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from cloud_manager import decide, story
@@ -11,8 +10,6 @@ from cloud_manager.deployment import Deployment, Facts, Phase, revision_of
 from cloud_manager.deployment_spec import DeploymentSpec
 from cloud_manager.store.protocol import NewEvent
 from cloud_manager.targets.target import Observation, Target, Wanted
-
-log = logging.getLogger(__name__)
 
 
 def revision_wanted(spec: DeploymentSpec, facts: Facts) -> str:
