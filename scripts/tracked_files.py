@@ -12,12 +12,13 @@ import subprocess
 import sys
 import urllib.parse
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from pip._internal.models.index import PyPI, TestPyPI
 
 ROOT = Path(__file__).resolve().parent.parent
-MACHINE_PATH = re.compile(r"(?<![\w./-])/(?:root|work|opt/(?!homebrew)\w+|home/\w+|Users/\w+)(?:/|(?=[\s\"'`):,]|$))")
+MACHINE_PATH = re.compile(r"(?<![\w./-])/(?:(?:root|work)/\w|(?:home|Users)/\w+)")
 LOCK = re.compile(r"(^|/)([\w.-]+\.lock|[\w.-]*requirements[\w.-]*\.txt)$")
 
 
@@ -36,11 +37,12 @@ def tracked() -> list[str]:
 
 
 def judge(name: str) -> Iterator[str]:
+    sources = index_hosts() | wheel_folders()
     text = (ROOT / name).read_bytes().decode("utf-8", "replace")
     for number, line in enumerate(text.splitlines(), 1):
-        for host in index_hosts():
+        for host in sources:
             if host in line:
-                yield f"{name}:{number}: names the package index {host}"
+                yield f"{name}:{number}: names {host}, a package index or folder of wheels"
         if found := MACHINE_PATH.search(line):
             yield f"{name}:{number}: holds {found.group().strip()}, a path of one machine"
         if LOCK.search(name) and re.search(r"(https?|file)://", line):
@@ -49,10 +51,18 @@ def judge(name: str) -> Iterator[str]:
 
 def index_hosts() -> set[str]:
     """Of the public index (with its file servers), and of what this machine's pip is set to use."""
-    hosts = {PyPI.netloc, PyPI.file_storage_domain, TestPyPI.netloc, TestPyPI.file_storage_domain}
+    hosts: set[str] = {PyPI.netloc, PyPI.file_storage_domain, TestPyPI.netloc, TestPyPI.file_storage_domain}
     for variable in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX"):
         hosts |= {urllib.parse.urlsplit(url).hostname or "" for url in os.environ.get(variable, "").split()}
     return {host for host in hosts if host and host not in ("localhost", "127.0.0.1")}
+
+
+@cache
+def wheel_folders() -> set[str]:
+    """Folders of this machine from which pip is set to take wheels."""
+    told = subprocess.run([sys.executable, "-m", "pip", "config", "list"], check=True, capture_output=True, text=True)
+    lines = [line for line in told.stdout.splitlines() if re.search(r"find-links|index", line)]
+    return {path for line in lines for path in re.findall(r"(?<![\w:/])(?:file://)?(/[\w.-]+/[\w./-]+)", line)}
 
 
 if __name__ == "__main__":
