@@ -38,7 +38,7 @@ from cloud_manager.targets.local_spec import (
     run_of,
     secret_file,
 )
-from cloud_manager.targets.local_unpack import remove_tree
+from cloud_manager.targets.local_unpack import discard, remove_tree
 from cloud_manager.targets.target import BuildPlatform, Observation, Wanted
 from image_builder.contract import SCRATCH, ImageReference, Problem
 
@@ -199,7 +199,7 @@ class LocalTarget:
 def _remove_others(folder: Path, keep: set[str]) -> None:
     for path in folder.iterdir():
         if path.name not in keep:
-            remove_tree(path)
+            discard(path)
 
 
 def _under_way(folder: Folder, revision: str) -> bool:

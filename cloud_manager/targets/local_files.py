@@ -22,7 +22,7 @@ from typing import Any
 from cloud_manager.builder import Builder
 from cloud_manager.errors import TargetError, Unavailable
 from cloud_manager.targets.local_spec import VENV, ImageConfig
-from cloud_manager.targets.local_unpack import Cancelled, remove_tree, unpack, wait_out
+from cloud_manager.targets.local_unpack import Cancelled, discard, remove_tree, unpack, wait_out
 from image_builder.contract import ImageReference
 
 _SHARED = VENV.lstrip("/") + "/"
@@ -117,7 +117,7 @@ class LocalFiles:
         used = {digest.replace(":", "-") for path in revisions for digest in _layers_of(path)}
         for layer in self._layers.iterdir() if self._layers.exists() else ():
             if layer.name not in used:
-                remove_tree(layer)
+                discard(layer)
 
 
 def _note_layers(revision: Path, digests: list[str]) -> None:

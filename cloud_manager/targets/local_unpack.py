@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import io
 import queue
+import secrets
 import shutil
 import tarfile
 import threading
@@ -148,6 +149,13 @@ def _only_inside(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
         raise BadLayer(f"a layer holds the path {member.name!r}", "rebuild the image with this image builder")
     kept = tarfile.data_filter(member, folder)
     return kept.replace(mode=(kept.mode or 0o644) & ~0o222, deep=False) if kept.isreg() else kept
+
+
+def discard(path: Path) -> None:
+    """Delete a folder that is used by its name: at once gone under it, so that nobody finds half of it. Blocking."""
+    if not path.name.startswith(".gone-"):
+        path = path.rename(path.with_name(f".gone-{secrets.token_hex(8)}"))
+    remove_tree(path)
 
 
 def remove_tree(path: Path) -> None:

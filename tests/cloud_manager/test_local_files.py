@@ -14,7 +14,7 @@ import pytest
 
 from cloud_manager.errors import DeployError
 from cloud_manager.targets.local_files import LocalFiles
-from cloud_manager.targets.local_unpack import BadLayer, remove_tree
+from cloud_manager.targets.local_unpack import BadLayer, discard, remove_tree
 from image_builder.contract import ImageReference
 from tests.fakes.image_shelf import SITE, ImageShelf, tar_gz
 
@@ -164,6 +164,17 @@ def test_read_only_trees_can_be_deleted(tmp_path: Path) -> None:
     remove_tree(tmp_path / "tree")
     remove_tree(tmp_path / "tree")
     assert not (tmp_path / "tree").exists()
+
+
+def test_what_is_used_by_its_name_vanishes_whole(tmp_path: Path) -> None:
+    """Else a kill -9 while a layer is deleted would leave half a package for the next deployment."""
+    left = tmp_path / ".gone-0123"
+    left.mkdir()
+    (tmp_path / "layer").mkdir()
+    (tmp_path / "layer" / "file").write_text("")
+    discard(tmp_path / "layer")
+    discard(left)
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_full_disk_is_said_and_waited_out(tmp_path: Path) -> None:
