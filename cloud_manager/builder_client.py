@@ -17,6 +17,8 @@ from image_builder.contract import BuildEvent, BuildRequest, BuildStatus, ImageR
 _TIMEOUT = httpx.Timeout(10.0, connect=3.0)
 # A build may be silent for long (one large wheel). A dead builder closes the connection; a lost network shows here.
 _STREAM_TIMEOUT = httpx.Timeout(10.0, connect=3.0, read=90.0)
+# The builder reads and hashes the program before it answers: new weights of many gigabytes take a while.
+_SUBMIT_TIMEOUT = httpx.Timeout(300.0, connect=3.0)
 # Leaving a build returns when what ran is dead, which may take a moment.
 _RELEASE_TIMEOUT = httpx.Timeout(30.0, connect=3.0)
 
@@ -33,7 +35,7 @@ class BuilderClient:
         self._http = httpx.AsyncClient(base_url=self.url, timeout=_TIMEOUT, trust_env=False)
 
     async def submit(self, request: BuildRequest) -> BuildStatus:
-        response = await self._call("POST", "/builds", json=request.model_dump(mode="json"))
+        response = await self._call("POST", "/builds", json=request.model_dump(mode="json"), timeout=_SUBMIT_TIMEOUT)
         return self._read(BuildStatus, response)
 
     async def status(self, build_id: str) -> BuildStatus | None:
@@ -159,6 +161,7 @@ class BuilderClient:
             raise BuilderUnavailable(
                 f"the image builder at {self.url} cannot answer now ({words})",
                 problem.fix if problem else "Look into the log of image_builder; the work goes on when it answers",
+                code=problem.code if problem else None,
             )
         if problem is None:
             raise self._stranger(f"HTTP {response.status_code}")
