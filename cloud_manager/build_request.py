@@ -13,10 +13,13 @@ WORKSPACE = PurePosixPath("/workspace")
 _INTERPRETERS = {".py": "python", ".sh": "sh"}
 
 
-def build_request(row: Deployment, spec: DeploymentSpec, platform: BuildPlatform, source: str) -> BuildRequest:
+def build_request(
+    row: Deployment, spec: DeploymentSpec, platform: BuildPlatform, source: str, weights: tuple[str, ...] = ()
+) -> BuildRequest:
     """The request for the image of `spec`, fit for `platform`. The same arguments give the same request.
 
     source: the program's folder, relative to the shared root, e.g. `common/7/42/nn_model`.
+    weights: files below `source` that shall have a layer of their own.
     """
     components = spec.build.components or Components()
     return BuildRequest(
@@ -32,7 +35,7 @@ def build_request(row: Deployment, spec: DeploymentSpec, platform: BuildPlatform
         entrypoint=argv(spec.deploy.entrypoint),
         workdir=str(WORKSPACE / (spec.deploy.workdir or "")),
         port=spec.container_port,
-        weights=spec.optional.weights(),
+        weights=weights,
         engine=spec.build.engine,
         push=_push(spec, platform),
     )

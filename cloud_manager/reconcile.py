@@ -140,9 +140,9 @@ class Reconciler:
         if spec.prebuilt or row.facts.stage in ("built", "applied"):
             return None
         project = self._shared_root / "common" / row.key.user_id / row.key.project_id
-        program = await asyncio.to_thread(program_folder, project)
+        program, weights = await asyncio.to_thread(_program, project, spec)
         source = program.relative_to(self._shared_root).as_posix()
-        return build_request(row, spec, target.build_platform(spec), source)
+        return build_request(row, spec, target.build_platform(spec), source, weights)
 
     async def _make_running(self, claim: Claim, spec: DeploymentSpec, target: Target) -> None:
         at_rest = await service_steps.place(claim, spec, target)
@@ -201,6 +201,12 @@ class Reconciler:
         stage = "new" if in_flight else claim.row.facts.stage
         events = (story.build_left(build_id),) if in_flight else ()
         await claim.save(*events, build_id=None, stage=stage)
+
+
+def _program(project: Path, spec: DeploymentSpec) -> tuple[Path, tuple[str, ...]]:
+    """The program's folder, and the weights in it; those that lie beside deployment.yaml are no part of the image."""
+    folder = program_folder(project)
+    return folder, tuple(path for path in spec.optional.weights() if (folder / path).exists())
 
 
 async def _use_prebuilt(claim: Claim, spec: DeploymentSpec) -> None:

@@ -9,7 +9,6 @@ import signal
 import socket
 import sys
 from contextlib import closing
-from functools import partial
 
 import uvicorn
 
@@ -68,7 +67,7 @@ async def serve(settings: Settings, layout: Layout, maker: Maker) -> None:
 
 def maker_of(settings: Settings, workshop: Workshop) -> Maker:
     return Maker(
-        plan=partial(make_plan, shared_root=settings.shared_root, hashes=workshop.hashes),
+        plan=lambda request, flag: make_plan(request, settings.shared_root, workshop.hashes, flag),
         build=lambda plan, report: build(plan, workshop, report),
         has_image=lambda image: is_whole(workshop.layout, image.digest),
     )

@@ -19,7 +19,7 @@ from image_builder.errors import BuildError, BuildNotFound, QueueFull, SourceCha
 from image_builder.event_log import Note, Position
 from image_builder.pipeline import Reporter
 from image_builder.plan import BuildPlan
-from image_builder.work import in_thread
+from image_builder.work import StopFlag, in_thread
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class Maker:
     has_image: whether all of an image is in the builder's store; blocking.
     """
 
-    plan: Callable[[BuildRequest], BuildPlan]
+    plan: Callable[[BuildRequest, StopFlag], BuildPlan]
     build: Callable[[BuildPlan, Reporter], Awaitable[ImageReference]]
     has_image: Callable[[ImageReference], bool]
 
@@ -88,7 +88,7 @@ class BuildQueue:
             record.log.wake()
 
     async def submit(self, request: BuildRequest) -> BuildStatus:
-        """Join, reuse or begin the build of these inputs.
+        """Join, reuse or begin the build of these inputs; the owner leaves any other that it waits for.
 
         Raises:
             BadBuildRequest: what is asked for cannot be built.
@@ -97,12 +97,19 @@ class BuildQueue:
             Stopping: close was called.
         """
         plan = await self._plan(request)
-        async with self._lock(plan.id):
-            record = await self._records.load(plan.id)
+        status = await self._join_or_begin(plan.id, request)
+        for other in [record for record in self._records.active.values() if record.id != plan.id]:
+            if request.owner in other.status.owners:
+                await self.release(other.id, request.owner)
+        return status
+
+    async def _join_or_begin(self, build_id: str, request: BuildRequest) -> BuildStatus:
+        async with self._lock(build_id):
+            record = await self._records.load(build_id)
             if record and (joined := await self._join(record, request.owner)):
                 return joined
             async with self._admitting:
-                return await self._begin(plan.id, request, record)
+                return await self._begin(build_id, request, record)
 
     async def status(self, build_id: str) -> BuildStatus:
         """Raises BuildNotFound."""
@@ -274,7 +281,7 @@ class BuildQueue:
 
     async def _plan(self, request: BuildRequest) -> BuildPlan:
         async with self._planning:
-            return await in_thread(lambda _: self._maker.plan(request))
+            return await in_thread(lambda flag: self._maker.plan(request, flag))
 
     async def _known(self, build_id: str) -> BuildRecord:
         if record := await self._records.load(build_id):

@@ -47,7 +47,8 @@ class BuildRequest(Wire):
     """Everything an image depends on, besides the bytes of the files under `source`."""
 
     owner: Annotated[str, Field(min_length=1, max_length=140)] = Field(
-        description="Who asks, e.g. `7/42`. Owners share a build of the same content key; the last to leave cancels it."
+        description="Who asks, e.g. `7/42`. Owners share a build of the same content key; the last to leave cancels "
+        "it. Asking for another build leaves the one that the owner waited for."
     )
     source: str = Field(
         description="Folder with the program, relative to the shared root, e.g. `common/7/42/nn_model`."

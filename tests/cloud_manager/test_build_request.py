@@ -53,12 +53,11 @@ def test_how_the_program_is_run_is_part_of_the_image() -> None:
         "workdir": "app",
         "network": {"service_host_port": 8088},
     }
-    request = asked(deploy=deploy, optional={"weight_file": "best.pt"})
+    request = asked(deploy=deploy)
     assert request.pre_exec == (("python", "convert.py", "a", "b"), ("sh", "hello.sh"))
     assert request.entrypoint == ("serve", "--fast")
     assert request.workdir == "/workspace/app"
     assert request.port == 8088
-    assert request.weights == ("best.pt",)
 
 
 def test_an_absolute_workdir_stays_as_it_is() -> None:

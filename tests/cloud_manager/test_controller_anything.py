@@ -26,9 +26,6 @@ class Anything(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.stage = MortalStage(Fuse(-1, "before"))
         self.started = False
-        self.may_be_unnoted = False
-        """A death before the builder's answer was stored, then other files: that build can be named by nobody any
-        more. It ends by itself, and its image serves whoever asks for the same files again."""
 
     def teardown(self) -> None:
         self.loop.run_until_complete(self.loop.shutdown_default_executor())
@@ -60,7 +57,6 @@ class Anything(RuleBasedStateMachine):
     @rule(text=st.sampled_from(["v1", "v2"]))
     def change_files(self, text: str) -> None:
         self.stage.change_files(text)
-        self.may_be_unnoted |= self.stage.deaths > 0 or self.stage.fuse.at >= 0
 
     @precondition(lambda self: self.started)
     @rule(count=st.integers(1, 6))
@@ -97,8 +93,6 @@ class Anything(RuleBasedStateMachine):
         for _ in range(2):
             self.do(self.stage.resync())
         row = self.stage.row()
-        if self.may_be_unnoted:
-            self.stage.shop.run()
         note = f"{row.phase}, {row.facts}\n" + "\n".join(self.stage.story())
         if row.want is Want.ABSENT:
             assert row.phase is Phase.STOPPED or row.facts.problem == TargetError("no", "Mend it").problem, note

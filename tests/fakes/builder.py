@@ -82,6 +82,9 @@ class FakeBuilder:
         if shop.refuse:
             raise shop.refuse.pop(0)
         self._join(build_id, request)
+        for other in shop.in_flight():
+            if other != build_id:
+                self._leave(other, request.owner)
         if shop.hold is not None:
             await shop.hold.wait()
         return shop.builds[build_id]
@@ -108,8 +111,11 @@ class FakeBuilder:
         return shop.builds.get(build_id)
 
     async def release(self, build_id: str, owner: str) -> None:
-        shop = self.workshop
         await self._enter("release", build_id)
+        self._leave(build_id, owner)
+
+    def _leave(self, build_id: str, owner: str) -> None:
+        shop = self.workshop
         build = shop.builds.get(build_id)
         if build is None:
             return

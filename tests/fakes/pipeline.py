@@ -29,7 +29,9 @@ from image_builder.settings import Settings
 Work = Callable[[BuildPlan, Reporter], Awaitable[ImageReference]]
 
 
-def request(owner: str = "7/42", source: str = "common/7/42/nn_model", **more: object) -> BuildRequest:
+def request(owner: str = "", source: str = "common/7/42/nn_model", **more: object) -> BuildRequest:
+    """Another program has another owner, unless one is named: an owner waits for one build at a time."""
+    owner = owner or ("7/42" if source == "common/7/42/nn_model" else f"of {source}")
     return BuildRequest.model_validate({"owner": owner, "source": source, "entrypoint": ("python", "main.py"), **more})
 
 
@@ -78,7 +80,9 @@ def _tar(text: bytes) -> bytes:
 
 
 def maker(layout: Layout, build: Work, planner: Callable[[BuildRequest], BuildPlan] = plan) -> Maker:
-    return Maker(plan=planner, build=build, has_image=lambda image: is_whole(layout, image.digest))
+    return Maker(
+        plan=lambda request, _: planner(request), build=build, has_image=lambda image: is_whole(layout, image.digest)
+    )
 
 
 class NotingPipeline:

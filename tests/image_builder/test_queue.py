@@ -112,6 +112,21 @@ async def test_two_who_ask_share_a_build(shop: Shop) -> None:
         assert status.layers[0].state == "built"
 
 
+async def test_who_asks_for_another_build_leaves_the_one_before(shop: Shop) -> None:
+    """Otherwise a manager killed between our answer and its own note leaves a build that nobody waits for."""
+    shop.gate.clear()
+    async with shop.open() as queue:
+        alone, shared = await queue.submit(request("7/42")), await queue.submit(request("7/43", port=1))
+        await queue.submit(request("7/44", port=1))
+        await begun(shop, 2)
+        await queue.submit(request("7/42", port=2))
+        await queue.submit(request("7/43", port=2))
+        assert (await queue.status(alone.id)).state is BuildState.CANCELLED
+        assert shop.dead == [alone.id]
+        assert (await queue.status(shared.id)).owners == ("7/44",)
+        shop.gate.set()
+
+
 async def test_a_build_that_succeeded_is_answered_at_once(shop: Shop) -> None:
     """Otherwise a second /start of the same project takes minutes again."""
     async with shop.open() as queue:
@@ -203,7 +218,7 @@ async def test_a_waiting_build_can_be_cancelled_and_never_runs(shop: Shop) -> No
         await queue.submit(request(source="a"))
         await begun(shop)
         waiting = await queue.submit(request(source="b"))
-        assert (await queue.release(waiting.id, "7/42")).state is BuildState.CANCELLED
+        assert (await queue.release(waiting.id, "of b")).state is BuildState.CANCELLED
         shop.gate.set()
         third = await queue.submit(request(source="c"))
         await done(queue, third.id)
@@ -222,7 +237,7 @@ async def test_the_queue_is_bounded_and_workers_are_few(shop: Shop) -> None:
         with pytest.raises(QueueFull) as refused:
             await queue.submit(request(source="f"))
         assert refused.value.problem.retryable
-        assert (await queue.submit(request("8/1", source="c"))).owners == ("7/42", "8/1"), "joining is always possible"
+        assert (await queue.submit(request("8/1", source="c"))).owners == ("of c", "8/1"), "joining is always possible"
         shop.gate.set()
         for status in waiting:
             assert (await done(queue, status.id)).state is BuildState.SUCCEEDED
@@ -304,9 +319,9 @@ async def test_stopping_the_builder_leaves_its_builds_to_go_on(shop: Shop) -> No
     assert shop.dead == ids[:1]
     shop.gate.set()
     async with shop.open() as queue:
-        for build_id in ids:
+        for build_id, owner in zip(ids, ("of a", "of b"), strict=True):
             status = await done(queue, build_id)
-            assert (status.state, status.owners) == (BuildState.SUCCEEDED, ("7/42",))
+            assert (status.state, status.owners) == (BuildState.SUCCEEDED, (owner,))
             messages = [event.message for event in await history(queue, build_id)]
             assert messages.count("continued after a restart") == 1
 
