@@ -39,3 +39,4 @@ class ClientSettings(BaseSettings):
     model_config = SettingsConfigDict(env_file=None, extra="ignore", frozen=True)
 
     cloud_manager_url: str = Field(default="http://127.0.0.1:8890", description="Where the manager listens.")
+    image_builder_url: str = Field(default="http://127.0.0.1:7007", description="Where the image builder listens.")

@@ -1,4 +1,4 @@
-"""`cloud-deploy`: the command line. Exit status: 0 done, 1 the thing asked about failed, 2 usage, 3 no manager."""
+"""`cloud-deploy`: the command line. Exit status: 0 done, 1 the thing asked about failed, 2 usage, 3 no answer."""
 
 from __future__ import annotations
 
@@ -7,21 +7,24 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.live import Live
 
 from cloud_manager.cli import follow, render, up, validate
+from cloud_manager.cli.builder_api import BuilderUnreachable
 from cloud_manager.cli.client import Json, Manager, ManagerUnreachable
+from cloud_manager.cli.options import AsJson, print_json, tell
 from cloud_manager.errors import DeployError
 from cloud_manager.settings import ClientSettings, Settings
 
 FAILED, UNREACHABLE, INTERRUPTED = 1, 3, 130
 
 EXIT_CODES = """
-Exit status: 0 done; 1 what was asked about is wrong or failed; 2 the command is not right; 3 no manager answers.
+Exit status: 0 done; 1 what was asked about is wrong or failed; 2 the command is not right; 3 the service called does
+not answer.
 """
 
 app = typer.Typer(
@@ -36,7 +39,6 @@ app = typer.Typer(
 User = Annotated[str, typer.Argument(metavar="USER", help="user_id, a folder under SHARED_ROOT/common.")]
 Project = Annotated[str, typer.Argument(metavar="PROJECT", help="project_id, a folder of the user.")]
 Url = Annotated[str | None, typer.Option("--url", help="The manager; else CLOUD_MANAGER_URL.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Show the progress and wait for the end.")]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")]
 
@@ -52,11 +54,11 @@ def failures_told() -> Iterator[None]:
     """Errors as two lines on stderr, and the exit status that belongs to them."""
     try:
         yield
-    except ManagerUnreachable as error:
-        _tell(render.problem(error.problem.model_dump()))
+    except (ManagerUnreachable, BuilderUnreachable) as error:
+        tell(render.problem(error.problem.model_dump()))
         raise SystemExit(UNREACHABLE) from None
     except DeployError as error:
-        _tell(render.problem(error.problem.model_dump()))
+        tell(render.problem(error.problem.model_dump()))
         raise SystemExit(FAILED) from None
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
@@ -81,13 +83,13 @@ def up_command(
 ) -> None:
     """Start the image builder and the manager on this machine; Ctrl-C stops both."""
     places = _places(shared_root, state_dir, ports, local)
-    with up.running(places, _tell) as pair:
+    with up.running(places, tell) as pair:
         typer.echo(_where(places))
         try:
             pair.watch()
         except KeyboardInterrupt:
-            _tell("\nstopping the manager and the builder …")
-    _tell(
+            tell("\nstopping the manager and the builder …")
+    tell(
         "stopped. Services of the local target go on running; to stop one: start `cloud-deploy up` again with the "
         "same folders, then `cloud-deploy stop USER PROJECT`."
     )
@@ -102,7 +104,7 @@ def validate_command(
     """Judge a deployment.yaml; needs no manager. Each finding is one line: file:line:column: path: message."""
     verdict = validate.judge(path, files=files)
     if as_json:
-        _print_json(verdict.as_json())
+        print_json(verdict.as_json())
     else:
         for note in verdict.notes:
             typer.echo(f"note: {note}")
@@ -158,14 +160,14 @@ def status(
             return
         rows = look()
     if as_json:
-        _print_json(rows[0] if user else rows)
+        print_json(rows[0] if user else rows)
     elif rows:
         _console().print(render.table(rows))
         for row in rows:
             if row["problem"]:
-                _tell(render.problem(row["problem"]))
+                tell(render.problem(row["problem"]))
     else:
-        _tell("no project was ever started here")
+        tell("no project was ever started here")
     if user and rows[0]["phase"] == "failed":
         raise SystemExit(FAILED)
 
@@ -205,10 +207,10 @@ def events(user: User, project: Project, following: Follow = False, url: Url = N
 def schema(url: Url = None) -> None:
     """The JSON Schema of deployment.yaml; from the manager with --url, else from this version."""
     if url is None:
-        _print_json(validate.schema())
+        print_json(validate.schema())
         return
     with _manager(url) as manager:
-        _print_json(manager.schema())
+        print_json(manager.schema())
 
 
 # --- parts ------------------------------------------------------------------------------------------------------
@@ -266,9 +268,9 @@ def _act(
 
 def _show_result(row: Json, as_json: bool, *, done: str) -> None:
     if as_json:
-        _print_json(row)
+        print_json(row)
     elif row["phase"] == "failed" and row["problem"]:
-        _tell(render.problem(row["problem"]))
+        tell(render.problem(row["problem"]))
     else:
         typer.echo(done)
 
@@ -292,14 +294,6 @@ def _console() -> Console:
     """Of a terminal's width; where the output goes into a file or pipe, wide, so that no line is folded."""
     console = Console()
     return console if console.is_terminal else Console(width=400)
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def _tell(text: str) -> None:
-    typer.echo(text, err=True)
 
 
 if __name__ == "__main__":

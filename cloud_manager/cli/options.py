@@ -1,0 +1,29 @@
+"""What several commands share: options, the builder they name, and the two ways out."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from cloud_manager.cli.builder_api import Builder
+from cloud_manager.settings import ClientSettings
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+BuilderUrl = Annotated[
+    str | None, typer.Option("--builder", help="The image builder; else IMAGE_BUILDER_URL.", show_default=False)
+]
+
+
+def builder(url: str | None) -> Builder:
+    return Builder(url or ClientSettings().image_builder_url)
+
+
+def print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def tell(text: str) -> None:
+    """For people, not for pipes: stderr."""
+    typer.echo(text, err=True)
