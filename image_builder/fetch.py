@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import netrc
 import random
-import ssl
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
@@ -17,10 +16,10 @@ from weakref import WeakValueDictionary
 import httpx
 
 from image_builder.disk import PartialFile, sweep
-from image_builder.errors import BuildError, FetchFailed
+from image_builder.errors import FetchFailed
 from image_builder.file_hashes import FileHashes
 from image_builder.lock import PinnedWheel
-from image_builder.pip_settings import ca_bundle
+from image_builder.network import HEADERS, TIMEOUT, trust
 from image_builder.work import StopFlag, each, in_thread
 
 _AT_A_TIME = 4
@@ -28,7 +27,6 @@ _ATTEMPTS = 5
 _CHUNK = 1 << 20
 _LONGEST_WAIT = 60.0
 _SIZE_MAX = 16 << 30
-_TIMEOUT = httpx.Timeout(60.0, connect=20.0)
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 Progress = Callable[[PinnedWheel, int], None]
@@ -194,28 +192,12 @@ def _basic(url: str) -> httpx.BasicAuth | None:
 
 def _client(environ: Mapping[str, str]) -> httpx.AsyncClient:
     return httpx.AsyncClient(
-        verify=_trust(environ),
+        verify=trust(environ),
         auth=_netrc(),
-        timeout=_TIMEOUT,
+        timeout=TIMEOUT,
         follow_redirects=True,
-        # A wheel is compressed already, and its hash is that of the file.
-        headers={"Accept-Encoding": "identity", "User-Agent": "tango-cloud-deploy"},
+        headers=HEADERS,
     )
-
-
-def _trust(environ: Mapping[str, str]) -> ssl.SSLContext | bool:
-    bundle = ca_bundle(environ)
-    if bundle is None:
-        return True
-    folder = Path(bundle).is_dir()
-    try:
-        return ssl.create_default_context(cafile=None if folder else bundle, capath=bundle if folder else None)
-    except (OSError, ssl.SSLError) as error:
-        raise BuildError(
-            f"the CA bundle {bundle} cannot be read: {error}",
-            "Correct SSL_CERT_FILE, REQUESTS_CA_BUNDLE or PIP_CERT.",
-            code="bad_ca_bundle",
-        ) from error
 
 
 def _netrc() -> httpx.NetRCAuth | None:
