@@ -70,7 +70,7 @@ def sweep(folder: Path) -> None:
     """Remove the unfinished files of writers that are dead, and of those only."""
     for path in folder.glob(f"{PARTIAL}*"):
         with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-            if _try_lock(file):
+            if try_lock(file):
                 path.unlink(missing_ok=True)
 
 
@@ -102,10 +102,10 @@ def full_disk_named(folder: Path, needed: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a lock over processes and threads, for a moment. The file stays."""
+def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold a lock over processes and threads, for a moment; with others, if they share it too. The file stays."""
     with path.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
 
 
@@ -114,12 +114,13 @@ def _create_locked(folder: Path) -> tuple[Path, BinaryIO]:
     while True:
         path = folder / f"{PARTIAL}{secrets.token_hex(8)}"
         file = path.open("xb")
-        if _try_lock(file) and os.fstat(file.fileno()).st_nlink:
+        if try_lock(file) and os.fstat(file.fileno()).st_nlink:
             return path, file
         file.close()
 
 
-def _try_lock(file: BinaryIO) -> bool:
+def try_lock(file: BinaryIO) -> bool:
+    """Lock an open file until it is closed, or its process dies. False if another has it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -36,9 +36,11 @@ Progress = Callable[[PinnedWheel, int], None]
 class WheelStore:
     """Wheels by sha256 in one folder. Those that lie on this machine anyway (`file://`) are used where they are."""
 
-    def __init__(self, folder: Path, hashes: FileHashes) -> None:
+    def __init__(self, folder: Path, hashes: FileHashes, use: Callable[[Path], None] = lambda _: None) -> None:
+        """use: told of a file before it is asked for, so that it stays (see `leases.py`)."""
         self._folder = folder
         self._hashes = hashes
+        self._use = use
         self._fetching: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def prepare(self) -> None:
@@ -50,8 +52,11 @@ class WheelStore:
 
     def size(self, wheel: PinnedWheel) -> int | None:
         """Bytes of a wheel that is here, else None."""
+        path = self.path(wheel)
+        if path.parent == self._folder:
+            self._use(path)
         try:
-            return self.path(wheel).stat().st_size
+            return path.stat().st_size
         except FileNotFoundError:
             return None
 

@@ -18,6 +18,7 @@ from image_builder.file_hashes import FileHashes
 from image_builder.layer_plan import LayerPlan, file_layers, wheel_layers
 from image_builder.layers.index import Layer, LayerIndex
 from image_builder.layers.make import Materials, make_layer
+from image_builder.leases import Leases
 from image_builder.lock import Lock, PinnedWheel
 from image_builder.oci.layout import Layout
 from image_builder.pip_settings import resolver_environment
@@ -51,10 +52,11 @@ class Workshop:
 
     def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
         self.folder = folder
-        self.layout = Layout(folder / "images")
+        self.leases = Leases(folder)
+        self.layout = Layout(folder / "images", self.leases.use)
         self.index = LayerIndex(folder / "layers", self.layout)
         self.hashes = FileHashes(folder / "hashes.sqlite")
-        self.wheels = WheelStore(folder / "wheels", self.hashes)
+        self.wheels = WheelStore(folder / "wheels", self.hashes, self.leases.use)
         self.locks = folder / "locks"
         self.slots = asyncio.Semaphore(max(2, os.cpu_count() or 2))
         self._environ = environ
@@ -105,12 +107,16 @@ async def build(plan: BuildPlan, workshop: Workshop, report: Reporter) -> ImageR
     Raises:
         BuildError: with the words for the person who can mend it.
     """
-    job = _Job(plan, workshop, report, LayerBoard(report.layer))
+    with workshop.leases.taken():
+        return await _build(_Job(plan, workshop, report, LayerBoard(report.layer)))
+
+
+async def _build(job: _Job) -> ImageReference:
     lock, layers = await _resolve_and_fetch(job)
-    report.step("layers")
+    job.report.step("layers")
     made = await each(_layer(job, layer) for layer in layers)
-    report.step("assemble")
-    return await in_thread(lambda _: assemble(plan, lock, layers, made, workshop.layout))
+    job.report.step("assemble")
+    return await in_thread(lambda _: assemble(job.plan, lock, layers, made, job.workshop.layout))
 
 
 async def _resolve_and_fetch(job: _Job) -> tuple[Lock, list[LayerPlan]]:

@@ -35,7 +35,8 @@ class LayerIndex:
         """The layer with this content key, if its blob is there too."""
         try:
             layer = Layer(**json.loads((self._folder / f"{key}.json").read_bytes()))
-            return layer if self._layout.path(layer.digest).stat().st_size == layer.size else None
+            self._layout.use(self._folder / f"{key}.json")
+            return layer if self._layout.size(layer.digest) == layer.size else None
         except (FileNotFoundError, ValueError, TypeError):
             return None  # unknown, or written by another version: made again
 
@@ -45,7 +46,9 @@ class LayerIndex:
     def wheel_size(self, sha256: str) -> int | None:
         """Bytes of a wheel that was fetched before; not every package index tells sizes."""
         try:
-            return int((self._folder / f"{sha256}.size").read_text())
+            size = int((self._folder / f"{sha256}.size").read_text())
+            self._layout.use(self._folder / f"{sha256}.size")
+            return size
         except (FileNotFoundError, ValueError):
             return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,8 +18,10 @@ _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 class Layout:
     """Blobs by digest (`sha256:<64 hex>`). What is visible is whole and on disk; several processes may share it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, use: Callable[[Path], None] = lambda _: None) -> None:
+        """use: told of a file before it is asked for or moved into place, so that it stays (see `leases.py`)."""
         self.folder = folder
+        self.use = use
         self._blobs = folder / "blobs" / "sha256"
 
     def prepare(self) -> None:
@@ -33,7 +36,16 @@ class Layout:
                 self._write_index([])
 
     def has(self, digest: str) -> bool:
+        self.use(self.path(digest))
         return self.path(digest).is_file()
+
+    def size(self, digest: str) -> int | None:
+        """Bytes of a blob, None if it is not there."""
+        self.use(self.path(digest))
+        try:
+            return self.path(digest).stat().st_size
+        except FileNotFoundError:
+            return None
 
     def path(self, digest: str) -> Path:
         """Where a blob lies. ValueError for what is no sha256 digest; the file need not exist."""
@@ -44,11 +56,12 @@ class Layout:
 
     def open_blob(self, digest: str) -> BinaryIO:
         """FileNotFoundError if it is not there."""
+        self.use(self.path(digest))
         return self.path(digest).open("rb")
 
     def writer(self, *, expected: int = 0) -> BlobWriter:
         """A new blob. `expected`: its size in bytes, where known, for the words of a full disk."""
-        return BlobWriter(PartialFile(self._blobs, expected=expected))
+        return BlobWriter(PartialFile(self._blobs, expected=expected), lambda name: self.use(self._blobs / name))
 
     def add(self, data: bytes) -> str:
         """Store a small blob, unless it is there; its digest."""
@@ -74,6 +87,19 @@ class Layout:
             if [*rows, row] != self._manifests():
                 self._write_index([*rows, row])
 
+    def images(self) -> dict[str, str]:
+        """Manifest digest of each image by its name."""
+        named = ((row.get("annotations", {}).get(REF_NAME), row["digest"]) for row in self._manifests())
+        return {str(name): str(digest) for name, digest in named if name}
+
+    def forget_image(self, name: str, digest: str) -> None:
+        """Take the name from an image, if it still has it; its blobs stay."""
+        with locked(self.folder / ".lock"):
+            if self.images().get(name) == digest:
+                self._write_index(
+                    [row for row in self._manifests() if row.get("annotations", {}).get(REF_NAME) != name]
+                )
+
     @property
     def _index(self) -> Path:
         return self.folder / "index.json"
@@ -94,8 +120,9 @@ class Layout:
 class BlobWriter:
     """Bytes on their way to a blob. A context manager: without `commit` nothing is left."""
 
-    def __init__(self, partial: PartialFile) -> None:
+    def __init__(self, partial: PartialFile, promise: Callable[[str], None]) -> None:
         self._partial = partial
+        self._promise = promise
         self._hash = hashlib.sha256()
         self.size = 0
 
@@ -107,6 +134,7 @@ class BlobWriter:
     def commit(self) -> str:
         """The blob is durable and visible now; its digest."""
         name = self._hash.hexdigest()
+        self._promise(name)
         self._partial.move_to(name)
         return f"sha256:{name}"
 
