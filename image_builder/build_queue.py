@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 from image_builder.build_records import BuildRecord, BuildRecords
 from image_builder.build_report import BuildReport
 from image_builder.build_store import BuildStore, disk_error
+from image_builder.build_summary import summarise
 from image_builder.clock import Clock
 from image_builder.contract import BuildEvent, BuildRequest, BuildState, BuildStatus, ImageReference, Problem
 from image_builder.errors import BuildError, BuildNotFound, QueueFull, SourceChanged, Stopping
@@ -239,6 +240,7 @@ class BuildQueue:
 
     async def _run(self, record: BuildRecord) -> ImageReference:
         record.layers.clear()
+        record.steps.clear()
         record.change(state=BuildState.RUNNING)
         self._records.remember(record.status)
         plan = await self._plan(record.status.request)
@@ -257,10 +259,13 @@ class BuildQueue:
                 record.layers[note.layer.name] = note.layer
             elif note.kind == "step":
                 record.change(step=note.message)
+                record.steps.append((note.message, self._clock.now()))
         self._records.tell(record, *notes)
 
     async def _finish(self, record: BuildRecord, state: BuildState, message: str, **changes: Any) -> None:
-        changes |= {"state": state, "step": "done", "finished": self._clock.now(), "layers": record.view().layers}
+        now, layers = self._clock.now(), record.view().layers
+        summary = summarise(layers, record.steps, now)
+        changes |= {"state": state, "step": "done", "finished": now, "layers": layers, "summary": summary}
         async with record.writing:
             try:
                 await self._records.save(record, **changes)
@@ -269,7 +274,7 @@ class BuildQueue:
                 _log.warning("build %s is %s; that could not be kept: %s", record.id, state, error)
             record.change(**changes)
             self._records.remember(record.status)
-            self._records.tell(record, Note("done", message))
+            self._records.tell(record, Note("done", message, layers=layers, summary=summary))
         _log.info("build %s %s", record.id, message)
 
     async def _cancel(self, record: BuildRecord) -> None:

@@ -18,11 +18,15 @@ _T = TypeVar("_T")
 
 @dataclass
 class BuildRecord:
-    """One build in memory. `writing` is held while a change is brought to the disk, so that none overtakes another."""
+    """One build in memory. `writing` is held while a change is brought to the disk, so that none overtakes another.
+
+    steps: of the present run: name, and Unix time when it began.
+    """
 
     status: BuildStatus
     log: EventLog
     layers: dict[str, LayerProgress] = field(default_factory=dict)
+    steps: list[tuple[str, float]] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
 

@@ -110,7 +110,18 @@ class LayerProgress(Wire):
     total: int = 0
     digest: str | None = None
     size: int = Field(default=0, description="Compressed size, once built or reused.")
+    fetched: int = Field(default=0, description="Bytes of its wheels that came over the network for this build.")
     seconds: float = 0.0
+
+
+class BuildSummary(Wire):
+    """What a build that is done cost, and what it saved. Sizes in bytes, times in seconds."""
+
+    fetched: int = Field(default=0, description="Bytes of wheels that came over the network.")
+    built: int = Field(default=0, description="Compressed bytes of layers made by this build.")
+    reused: int = Field(default=0, description="Compressed bytes of layers that were there.")
+    steps: dict[str, float] = Field(default_factory=dict, description="Seconds by step, without waiting in the queue.")
+    slowest: str | None = Field(default=None, description="Name of the layer that took longest, if any was made.")
 
 
 class BuildStatus(Wire):
@@ -122,6 +133,7 @@ class BuildStatus(Wire):
     image: ImageReference | None = None
     problem: Problem | None = None
     layers: tuple[LayerProgress, ...] = ()
+    summary: BuildSummary | None = Field(default=None, description="Once it is done, unless an older builder did it.")
     created: float = Field(description="Unix time, seconds.")
     finished: float | None = None
 
@@ -134,3 +146,5 @@ class BuildEvent(Wire):
     kind: Literal["step", "layer", "log", "done"]
     message: str
     layer: LayerProgress | None = None
+    layers: tuple[LayerProgress, ...] = Field(default=(), description="With `done`: how each layer came about.")
+    summary: BuildSummary | None = Field(default=None, description="With `done`.")

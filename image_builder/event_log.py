@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import ValidationError
 
-from image_builder.contract import BuildEvent, LayerProgress
+from image_builder.contract import BuildEvent, BuildSummary, LayerProgress
 
 _log = logging.getLogger(__name__)
 
@@ -26,6 +26,8 @@ class Note(NamedTuple):
     kind: Literal["step", "layer", "log", "done"]
     message: str
     layer: LayerProgress | None = None
+    layers: tuple[LayerProgress, ...] = ()
+    summary: BuildSummary | None = None
 
 
 class EventLog:
@@ -67,8 +69,8 @@ class EventLog:
         kept = b""
         for note in notes:
             self.last += 1
-            message = note.message[:_LONGEST_MESSAGE]
-            event = BuildEvent(sequence=self.last, time=time, kind=note.kind, message=message, layer=note.layer)
+            said = note._asdict() | {"message": note.message[:_LONGEST_MESSAGE]}
+            event = BuildEvent(sequence=self.last, time=time, **said)
             self.ends_with_done = event.kind == "done"
             if self._is_kept(event):
                 kept += event.model_dump_json().encode() + b"\n"

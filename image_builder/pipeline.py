@@ -142,6 +142,7 @@ async def _resolve(job: _Job) -> Lock:
 async def _fetch(job: _Job, lock: Lock) -> list[LayerPlan]:
     """The layers, and every wheel here that a layer still to be made needs."""
     job.report.step("fetch")
+    absent = {wheel.sha256 for wheel in lock.wheels if job.workshop.wheels.size(wheel) is None}
     unsized = [wheel for wheel in lock.wheels if _size(job, wheel) is None]
     if unsized:
         job.report.log(f"fetching {', '.join(wheel.filename for wheel in unsized)}")
@@ -150,6 +151,8 @@ async def _fetch(job: _Job, lock: Lock) -> list[LayerPlan]:
     layers = [*wheel_layers(lock.wheels, sizes, job.plan.request.python), *file_layers(job.plan)]
     job.board.expect(layers)
     await each(_fetch_layer(job, layer, sizes) for layer in layers if layer.wheels)
+    for layer in layers:
+        _tell_fetched(job, layer, sizes, absent)
     await in_thread(lambda _: job.workshop.index.remember_wheel_sizes(sizes))
     return layers
 
@@ -170,6 +173,13 @@ async def _fetch_layer(job: _Job, layer: LayerPlan, sizes: Mapping[str, int]) ->
         job.board.advance(layer, "fetching", sum(here.values()), total)
 
     await job.workshop.wheels.fetch(layer.wheels, await job.workshop.resolver_environ(), told)
+
+
+def _tell_fetched(job: _Job, layer: LayerPlan, sizes: Mapping[str, int], absent: set[str]) -> None:
+    """absent: sha256 of the wheels that were not here before. Those that still are not were not needed."""
+    came = [wheel for wheel in layer.wheels if wheel.sha256 in absent and job.workshop.wheels.size(wheel) is not None]
+    if came:
+        job.board.fetched(layer, sum(sizes[wheel.sha256] for wheel in came))
 
 
 async def _layer(job: _Job, layer: LayerPlan) -> Layer:

@@ -38,6 +38,10 @@ class LayerBoard:
             self._told[layer.name] = now
         self._update(known.model_copy(update={"state": state, "done": done, "total": total}))
 
+    def fetched(self, layer: LayerPlan, size: int) -> None:
+        """Bytes of the layer's wheels that came over the network."""
+        self._update(self._rows[layer.name].model_copy(update={"fetched": size}))
+
     def settle(self, layer: LayerPlan, made: Layer, state: LayerState) -> None:
         """`built` or `reused`."""
         now = time.monotonic()
