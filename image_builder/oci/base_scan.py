@@ -1,0 +1,79 @@
+"""The tree of a base image, read once from its layers and kept by the image's digest. Blocking."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import tarfile
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from image_builder.disk import write_whole
+from image_builder.errors import BuildError
+from image_builder.oci.base import BaseImage
+from image_builder.oci.base_tree import BaseTree, Folder, Underlay, read_tree
+from image_builder.oci.layout import Layout
+from image_builder.work import StopFlag
+
+_GZIP = b"\x1f\x8b"
+
+
+def known_tree(base: BaseImage, folder: Path) -> BaseTree | None:
+    """What an earlier scan found, or None."""
+    try:
+        return _from_json(json.loads(_kept(base, folder).read_bytes()))
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None  # never scanned, or by another version
+
+
+def scan(base: BaseImage, layout: Layout, folder: Path, flag: StopFlag) -> BaseTree:
+    """Read the headers of all layers, which are in the layout; keep the result in `folder`.
+
+    Raises:
+        BuildError: code `bad_base_image`: a layer is no tar, or its links lead in a circle.
+    """
+    try:
+        tree = read_tree(
+            (_members(layout.path(layer.digest), flag) for layer in base.layers),
+            environment(base.config).get("PATH"),
+            "opt/venv",
+        )
+    except (tarfile.TarError, zlib.error, gzip.BadGzipFile, EOFError, ValueError) as error:
+        raise BuildError(
+            f"a layer of the base image {base.reference} cannot be read: {error}",
+            "Name another base image, or tell the keepers of this one.",
+            code="bad_base_image",
+        ) from error
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(_kept(base, folder), json.dumps(asdict(tree)).encode())
+    return tree
+
+
+def environment(config: Mapping[str, Any]) -> dict[str, str]:
+    """`Env` of an image configuration by name."""
+    rows = (config.get("config") or {}).get("Env") or []
+    return {name: value for name, _, value in (row.partition("=") for row in rows)}
+
+
+def _members(path: Path, flag: StopFlag) -> Iterator[tarfile.TarInfo]:
+    with path.open("rb") as raw:
+        zipped = raw.peek(2)[:2] == _GZIP
+        # gzip, not tarfile's own reader: that one stops after the first member of a chain.
+        plain = cast("BinaryIO", gzip.GzipFile(fileobj=raw)) if zipped else raw
+        with plain, tarfile.open(fileobj=plain, mode="r|") as tar:
+            for member in tar:
+                flag.check()
+                yield member
+
+
+def _kept(base: BaseImage, folder: Path) -> Path:
+    return folder / f"{base.digest.removeprefix('sha256:')}.json"
+
+
+def _from_json(found: dict[str, Any]) -> BaseTree:
+    under = found["underlay"]
+    folders = {path: Folder(**row) for path, row in under["folders"].items()}
+    return BaseTree(Underlay(under["links"], folders), found["pythons"], found["own_venv"])
