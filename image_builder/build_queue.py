@@ -257,6 +257,8 @@ class BuildQueue:
         for note in notes:
             if note.layer:
                 record.layers[note.layer.name] = note.layer
+            elif note.base:
+                record.change(base=note.base)
             elif note.kind == "step":
                 record.change(step=note.message)
                 record.steps.append((note.message, self._clock.now()))

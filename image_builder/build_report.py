@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 
 from image_builder.clock import Clock
-from image_builder.contract import LayerProgress
+from image_builder.contract import RESTING, LayerProgress
 from image_builder.event_log import Note
 from image_builder.pipeline import Step
 
@@ -33,6 +33,9 @@ class BuildReport:
         if self._is_worth_telling(progress):
             self._add(Note("layer", f"{progress.name}: {progress.state}", progress))
 
+    def base(self, reference: str) -> None:
+        self._add(Note("log", f"base image: {reference}", base=reference))
+
     def log(self, message: str) -> None:
         self._add(Note("log", message))
 
@@ -46,7 +49,7 @@ class BuildReport:
         now = self._clock.now()
         with self._lock:
             state, told = self._shown.get(progress.name, ("", 0.0))
-            if state == progress.state and progress.state not in ("built", "reused") and 0 <= now - told < _PERIOD:
+            if state == progress.state and progress.state not in RESTING and 0 <= now - told < _PERIOD:
                 return False
             self._shown[progress.name] = (progress.state, now)
             return True

@@ -10,12 +10,14 @@ from image_builder.contract import BuildSummary, LayerProgress
 def summarise(layers: Iterable[LayerProgress], steps: Sequence[tuple[str, float]], end: float) -> BuildSummary:
     """steps: (name, Unix time when it began), in order; the last one ends at `end`. A step may come again."""
     rows = list(layers)
-    built = [row for row in rows if row.state == "built"]
+    built = [row for row in rows if (row.origin or row.state) == "built"]
     slowest = max(built, key=lambda row: row.seconds, default=None)
     return BuildSummary(
         fetched=sum(row.fetched for row in rows),
         built=sum(row.size for row in built),
-        reused=sum(row.size for row in rows if row.state == "reused"),
+        reused=sum(row.size for row in rows if (row.origin or row.state) == "reused"),
+        mounted=sum(row.size for row in rows if row.state == "mounted"),
+        uploaded=sum(row.size for row in rows if row.state == "uploaded"),
         steps=_seconds(steps, end),
         slowest=slowest.name if slowest else None,
     )

@@ -82,6 +82,7 @@ class ImageReference(Wire):
     repository: str = Field(description="e.g. `builds/4f2a…`")
     digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
     size: int = Field(ge=0, description="Sum of the compressed layers, in bytes.")
+    pushed: str | None = Field(default=None, description="Where it was published: `registry/repository@sha256:…`.")
 
 
 class BuildState(StrEnum):
@@ -96,8 +97,11 @@ class BuildState(StrEnum):
         return self in (BuildState.SUCCEEDED, BuildState.FAILED, BuildState.CANCELLED)
 
 
-LayerKind = Literal["wheel", "wheels", "weights", "program", "config"]
-LayerState = Literal["waiting", "fetching", "building", "built", "reused"]
+LayerKind = Literal["base", "wheel", "wheels", "bytecode", "weights", "program", "config"]
+LayerState = Literal["waiting", "fetching", "building", "built", "reused", "pushing", "mounted", "uploaded"]
+
+RESTING: tuple[LayerState, ...] = ("built", "reused", "mounted", "uploaded")
+"""The states in which a layer is there."""
 
 
 class LayerProgress(Wire):
@@ -106,6 +110,7 @@ class LayerProgress(Wire):
     name: str
     kind: LayerKind
     state: LayerState = "waiting"
+    origin: Literal["built", "reused"] | None = Field(default=None, description="How it came about, once it is here.")
     done: int = 0
     total: int = 0
     digest: str | None = None
@@ -120,6 +125,8 @@ class BuildSummary(Wire):
     fetched: int = Field(default=0, description="Bytes of wheels that came over the network.")
     built: int = Field(default=0, description="Compressed bytes of layers made by this build.")
     reused: int = Field(default=0, description="Compressed bytes of layers that were there.")
+    mounted: int = Field(default=0, description="Bytes that the registry took from another repository of its own.")
+    uploaded: int = Field(default=0, description="Bytes of layers sent to the registry.")
     steps: dict[str, float] = Field(default_factory=dict, description="Seconds by step, without waiting in the queue.")
     slowest: str | None = Field(default=None, description="Name of the layer that took longest, if any was made.")
 
@@ -127,15 +134,60 @@ class BuildSummary(Wire):
 class BuildStatus(Wire):
     id: str = Field(description="First 32 hex digits of the content key: the same inputs give the same id.")
     state: BuildState
-    step: Literal["queued", "resolve", "fetch", "layers", "assemble", "done"] = "queued"
+    step: Literal["queued", "resolve", "fetch", "layers", "assemble", "push", "done"] = "queued"
     owners: tuple[str, ...] = ()
     request: BuildRequest
     image: ImageReference | None = None
+    base: str | None = Field(default=None, description="The base image as it was found: `registry/name@sha256:…`.")
     problem: Problem | None = None
     layers: tuple[LayerProgress, ...] = ()
     summary: BuildSummary | None = Field(default=None, description="Once it is done, unless an older builder did it.")
     created: float = Field(description="Unix time, seconds.")
     finished: float | None = None
+
+
+CacheKind = Literal["image", "blob", "wheel", "lock", "index", "hashes", "record", "other"]
+"""blob: a layer, configuration or manifest; index: which layer was made of what; hashes: of the projects' files."""
+
+
+class CacheRow(Wire):
+    """All that the builder keeps of one kind."""
+
+    kind: CacheKind
+    count: int
+    size: int = Field(description="Bytes on the disk.")
+
+
+class CacheThing(Wire):
+    """One thing that goes, would go, or has gone from the builder's folder."""
+
+    kind: CacheKind
+    name: str = Field(description="e.g. `builds/4f2a…`, `sha256:…`, or a file relative to the builder's folder.")
+    size: int = Field(description="Bytes that its going frees.")
+    used: float = Field(description="When it was last used. Unix time, seconds.")
+    why: Literal["least recently used", "corrupt", "incomplete", "leftover"]
+
+
+class CacheView(Wire):
+    """The builder's folder. Sizes in bytes on the disk."""
+
+    bound: int = Field(description="CACHE_MAX_BYTES; 0: no bound.")
+    size: int
+    in_use: int = Field(description="Files that running builds use; they stay whatever the bound.")
+    kinds: tuple[CacheRow, ...]
+    images: int = Field(description="Images that are whole.")
+    would_go: tuple[CacheThing, ...] = Field(description="What POST /gc would remove now, in this order.")
+
+
+class CacheCleared(Wire):
+    """What clearing the cache has done, or would do. Sizes in bytes on the disk."""
+
+    dry_run: bool
+    verified: int = Field(description="Files that were read and compared with their sha256.")
+    bound: int = Field(description="CACHE_MAX_BYTES; 0: no bound.")
+    before: int
+    after: int = Field(description="More than the bound only if the rest is in use, or cannot be removed.")
+    gone: tuple[CacheThing, ...]
 
 
 class BuildEvent(Wire):
@@ -146,5 +198,6 @@ class BuildEvent(Wire):
     kind: Literal["step", "layer", "log", "done"]
     message: str
     layer: LayerProgress | None = None
+    base: str | None = Field(default=None, description="With the line that tells which base image was found.")
     layers: tuple[LayerProgress, ...] = Field(default=(), description="With `done`: how each layer came about.")
     summary: BuildSummary | None = Field(default=None, description="With `done`.")

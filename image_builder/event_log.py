@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import ValidationError
 
-from image_builder.contract import BuildEvent, BuildSummary, LayerProgress
+from image_builder.contract import RESTING, BuildEvent, BuildSummary, LayerProgress
 
 _log = logging.getLogger(__name__)
 
@@ -26,6 +26,7 @@ class Note(NamedTuple):
     kind: Literal["step", "layer", "log", "done"]
     message: str
     layer: LayerProgress | None = None
+    base: str | None = None
     layers: tuple[LayerProgress, ...] = ()
     summary: BuildSummary | None = None
 
@@ -86,7 +87,7 @@ class EventLog:
     def _is_kept(self, event: BuildEvent) -> bool:
         if event.layer is None:
             return True
-        if event.layer.state in ("built", "reused"):
+        if event.layer.state in RESTING:
             self._progress.pop(event.layer.name, None)
             return True
         self._progress[event.layer.name] = event

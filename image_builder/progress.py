@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from image_builder.contract import LayerProgress, LayerState
 from image_builder.layer_plan import LayerPlan
@@ -42,8 +43,8 @@ class LayerBoard:
         """Bytes of the layer's wheels that came over the network."""
         self._update(self._rows[layer.name].model_copy(update={"fetched": size}))
 
-    def settle(self, layer: LayerPlan, made: Layer, state: LayerState) -> None:
-        """`built` or `reused`."""
+    def settle(self, layer: LayerPlan, made: Layer, state: Literal["built", "reused"]) -> None:
+        """The layer is here; how it came about."""
         now = time.monotonic()
         seconds = now - self._started.get(layer.name, now)
         known = self._rows[layer.name]
@@ -51,6 +52,7 @@ class LayerBoard:
             known.model_copy(
                 update={
                     "state": state,
+                    "origin": state,
                     "digest": made.digest,
                     "size": made.size,
                     "seconds": round(seconds, 3),
@@ -58,6 +60,14 @@ class LayerBoard:
                 }
             )
         )
+
+    def publish(self, layer: LayerPlan, state: LayerState, done: int = 0) -> None:
+        """A layer on its way to a registry: `pushing` with the bytes sent, then `mounted` or `uploaded`."""
+        known = self._rows[layer.name]
+        if state == "pushing":
+            self.advance(layer, state, done, known.size)
+        else:
+            self._update(known.model_copy(update={"state": state, "done": known.size, "total": known.size}))
 
     def _update(self, row: LayerProgress) -> None:
         with self._lock:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cloud_manager.cli.client import Json
+from image_builder.contract import RESTING
 
 COLOURS = {"running": "green", "failed": "red", "stopped": "dim", "stopping": "yellow"}
 _ONE_LINE = " ".join
@@ -39,7 +40,7 @@ def detail(row: Json) -> str:
     build = row.get("build")
     if row["phase"] == "building" and build:
         layers = build["layers"]
-        ready = sum(layer["state"] in ("built", "reused") for layer in layers)
+        ready = sum(layer["state"] in RESTING for layer in layers)
         return f"{build['step']}, {ready} of {len(layers)} layers" if layers else str(build["step"])
     if row["problem"]:
         return str(row["problem"]["code"])
@@ -108,7 +109,7 @@ class BuildBars:
         name = layer["name"]
         if name not in self._tasks:
             self._tasks[name] = self._progress.add_task(f"{name[:32]:<32}", total=None, state=layer["state"])
-        ready = layer["state"] in ("built", "reused")
+        ready = layer["state"] in RESTING
         total = (layer["size"] if ready else layer["total"]) or None
         done = total or 0 if ready else layer["done"]
         self._progress.update(self._tasks[name], completed=done, total=total, state=layer["state"])
