@@ -150,6 +150,9 @@ CacheKind = Literal["image", "blob", "wheel", "lock", "index", "hashes", "record
 """blob: a layer, configuration or manifest; index: which layer was made of what; hashes: of the projects' files."""
 
 
+WhyGone = Literal["least recently used", "too large", "old", "corrupt", "incomplete", "leftover"]
+
+
 class CacheRow(Wire):
     """All that the builder keeps of one kind."""
 
@@ -165,7 +168,7 @@ class CacheThing(Wire):
     name: str = Field(description="e.g. `builds/4f2a…`, `sha256:…`, or a file relative to the builder's folder.")
     size: int = Field(description="Bytes that its going frees.")
     used: float = Field(description="When it was last used. Unix time, seconds.")
-    why: Literal["least recently used", "corrupt", "incomplete", "leftover"]
+    why: WhyGone
 
 
 class CacheView(Wire):

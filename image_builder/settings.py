@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def byte_count(value: Any) -> Any:
+    """`20Gi`, `500 MB` or a plain number as bytes; ValueError for what is none. Other types are left to pydantic."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?", value.strip(), re.IGNORECASE)
+    if match is None:
+        raise ValueError(f"{value!r} is no size; write e.g. 20Gi, 500M or a number of bytes")
+    return int(float(match[1]) * _UNITS[(match[2] or "").lower()])
 
 
 class Settings(BaseSettings):
@@ -21,4 +36,12 @@ class Settings(BaseSettings):
     image_builder_port: int = Field(default=7007, ge=0, le=65535)
     build_workers: int = Field(default=2, ge=1, le=64, description="Builds that run at a time.")
     build_queue_size: int = Field(default=256, ge=1, description="Builds that may wait; one more is refused.")
+    cache_max_bytes: Annotated[int, BeforeValidator(byte_count)] = Field(
+        default=20 * 2**30,
+        ge=0,
+        description="How large STATE_DIR/builder may become, e.g. `20Gi`; 0: no bound. What a running build uses stays.",
+    )
+    build_history: int = Field(
+        default=200, ge=0, description="Builds that are remembered once they are done, besides those with an image."
+    )
     log_level: str = Field(default="INFO")
