@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import posixpath
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from image_builder.layers.gzip_chain import GzipChain
+from image_builder.oci.base_tree import Folder
 from image_builder.work import StopFlag
 
 _TIME = 1
@@ -59,18 +60,24 @@ class PathConflict(ValueError):
     """Two entries claim the same path, or one lies below another's file."""
 
 
-def write_tar(entries: Iterable[Entry], chain: GzipChain, flag: StopFlag) -> None:
+def write_tar(
+    entries: Iterable[Entry], chain: GzipChain, flag: StopFlag, folders: Mapping[str, Folder] | None = None
+) -> None:
     """Write entries and their parent folders, each path once: container engines refuse a layer that names one twice.
+
+    Args:
+        folders: those that lower layers have with another mode or owner than ours; these are kept.
 
     Raises:
         PathConflict
     """
     kinds: dict[str, str] = {}
+    known = folders or {}
     for entry in sorted(entries, key=lambda entry: os.fsencode(entry.path)):
         for folder in _parents(entry.path):
             if kinds.setdefault(folder, "new") == "new":
                 kinds[folder] = "folder"
-                chain.add(_header(Entry(folder, "folder", 0o755)))
+                chain.add(_header(Entry(folder, "folder", 0o755), known.get(folder)))
             elif kinds[folder] != "folder":
                 raise PathConflict(f"{entry.path} lies below {folder}, which is a file")
         if entry.path in kinds:
@@ -78,13 +85,13 @@ def write_tar(entries: Iterable[Entry], chain: GzipChain, flag: StopFlag) -> Non
                 continue
             raise PathConflict(f"{entry.path} is there twice")
         kinds[entry.path] = entry.kind
-        _write(entry, chain, flag)
+        _write(entry, chain, flag, known.get(entry.path))
     chain.add(bytes(2 * tarfile.BLOCKSIZE))
 
 
-def _write(entry: Entry, chain: GzipChain, flag: StopFlag) -> None:
+def _write(entry: Entry, chain: GzipChain, flag: StopFlag, known: Folder | None) -> None:
     flag.check()
-    chain.add(_header(entry))
+    chain.add(_header(entry, known))
     start = chain.size
     if entry.kind == "file":
         entry.content.write_to(chain, flag)
@@ -94,10 +101,13 @@ def _write(entry: Entry, chain: GzipChain, flag: StopFlag) -> None:
     chain.add(bytes(-written % tarfile.BLOCKSIZE))
 
 
-def _header(entry: Entry) -> bytes:
+def _header(entry: Entry, known: Folder | None) -> bytes:
+    """known: how lower layers have the folder of this entry."""
     info = tarfile.TarInfo(entry.path)
     info.type = _TYPES[entry.kind]
     info.mode = entry.mode if entry.kind != "link" else 0o777
+    if known is not None and entry.kind == "folder":
+        info.mode, info.uid, info.gid = known.mode, known.uid, known.gid
     info.mtime = _TIME
     info.linkname = entry.target
     info.size = entry.content.size if entry.kind == "file" else 0
