@@ -265,7 +265,7 @@ async def test_a_full_disk_is_named_and_the_build_goes_on_when_there_is_room(
     ballast.write_bytes(bytes(2_000_000))
     with pytest.raises(DiskFull) as caught:
         await build(plan, opened, Notes())
-    assert str(opened.layout.folder) in caught.value.problem.cause and "MB needed" in caught.value.problem.cause
+    assert str(opened.folder) in caught.value.problem.cause and "MB needed" in caught.value.problem.cause
     assert caught.value.problem.retryable
     assert not list(opened.folder.rglob(f"{PARTIAL}*"))
     ballast.unlink()
