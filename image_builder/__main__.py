@@ -18,6 +18,7 @@ from image_builder.build_store import BuildStore
 from image_builder.clock import SystemClock
 from image_builder.errors import BuildError
 from image_builder.folder_lock import folder_lock
+from image_builder.interpreters import Interpreter
 from image_builder.kept_image import is_whole
 from image_builder.oci.layout import Layout
 from image_builder.pipeline import Workshop, build
@@ -66,8 +67,13 @@ async def serve(settings: Settings, layout: Layout, maker: Maker) -> None:
 
 
 def maker_of(settings: Settings, workshop: Workshop) -> Maker:
+    def compiler_of(python: str) -> Interpreter | None:
+        return workshop.interpreters.find(python) if settings.compile_bytecode else None
+
     return Maker(
-        plan=lambda request, flag: make_plan(request, settings.shared_root, workshop.hashes, flag),
+        plan=lambda request, flag: make_plan(
+            request, settings.shared_root, workshop.hashes, flag, compiler_of=compiler_of
+        ),
         build=lambda plan, report: build(plan, workshop, report),
         has_image=lambda image: is_whole(workshop.layout, image.digest),
     )

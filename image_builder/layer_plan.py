@@ -15,8 +15,9 @@ from image_builder.source_tree import SourceFile
 
 LARGE = 10_000_000
 """Bytes from which a wheel gets a layer of its own."""
-_WHEEL_LAYERS_MAX = 90
-"""Of the 100 layers that an image may have (old engines stop at 126 in all), the rest is for a base and the program."""
+_WHEEL_LAYERS_MAX = 45
+"""Each with one of bytecode beside it. Of the 100 layers that an image may have (old engines stop at 126 in all), the
+rest is for a base and the program."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,23 @@ def wheel_layers(wheels: Sequence[PinnedWheel], sizes: Mapping[str, int], python
     return layers
 
 
+def bytecode_layers(layers: Sequence[LayerPlan], python: str, magic: str) -> list[LayerPlan]:
+    """One for each layer of wheels, in their order: where two wheels bring one module, the same one wins again.
+
+    Args:
+        magic: hex, names the kind of bytecode.
+    """
+    return [
+        LayerPlan(
+            f"bytecode of {layer.name}",
+            "bytecode",
+            _key("bytecode", python=python, magic=magic, wheels=_identities(layer.wheels)),
+            wheels=layer.wheels,
+        )
+        for layer in layers
+    ]
+
+
 def file_layers(plan: BuildPlan) -> list[LayerPlan]:
     """Weights (if any), the program, and the launcher (if there is something to run before the program)."""
     layers = []
@@ -59,9 +77,12 @@ def file_layers(plan: BuildPlan) -> list[LayerPlan]:
 
 
 def _wheel_layer(kind: LayerKind, wheels: tuple[PinnedWheel, ...], python: str, name: str) -> LayerPlan:
-    # The file name counts: it says what the wheel is.
-    identities = sorted((wheel.sha256, wheel.filename) for wheel in wheels)
-    return LayerPlan(name, kind, _key("wheels", python=python, wheels=identities), wheels=wheels)
+    return LayerPlan(name, kind, _key("wheels", python=python, wheels=_identities(wheels)), wheels=wheels)
+
+
+def _identities(wheels: Sequence[PinnedWheel]) -> list[tuple[str, str]]:
+    """The file name counts: it says what the wheel is."""
+    return sorted((wheel.sha256, wheel.filename) for wheel in wheels)
 
 
 def _file_layer(kind: LayerKind, files: tuple[SourceFile, ...], workdir: str) -> LayerPlan:

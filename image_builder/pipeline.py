@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 from weakref import WeakValueDictionary
 
 from image_builder.assemble import assemble
+from image_builder.bytecode import compile_wheels
 from image_builder.contract import ImageReference, LayerProgress
 from image_builder.errors import FetchFailed
 from image_builder.fetch import WheelStore
 from image_builder.file_hashes import FileHashes
-from image_builder.layer_plan import LayerPlan, file_layers, wheel_layers
+from image_builder.interpreters import Interpreters
+from image_builder.layer_plan import LayerPlan, bytecode_layers, file_layers, wheel_layers
 from image_builder.layers.index import Layer, LayerIndex
 from image_builder.layers.make import Materials, make_layer
+from image_builder.layers.tar import Entry
 from image_builder.leases import Leases
 from image_builder.lock import Lock, PinnedWheel
 from image_builder.oci.layout import Layout
@@ -25,6 +28,7 @@ from image_builder.pip_settings import resolver_environment
 from image_builder.plan import BuildPlan
 from image_builder.progress import LayerBoard
 from image_builder.resolve import forget, resolve
+from image_builder.scratch import Scratch
 from image_builder.work import StopFlag, each, in_thread
 
 Step = Literal["resolve", "fetch", "layers", "assemble"]
@@ -58,6 +62,8 @@ class Workshop:
         self.hashes = FileHashes(folder / "hashes.sqlite")
         self.wheels = WheelStore(folder / "wheels", self.hashes, self.leases.use)
         self.locks = folder / "locks"
+        self.scratch = Scratch(folder / "scratch")
+        self.interpreters = Interpreters(environ)
         self.slots = asyncio.Semaphore(max(2, os.cpu_count() or 2))
         self._environ = environ
         self._resolver_environ: dict[str, str] | None = None
@@ -73,6 +79,7 @@ class Workshop:
         workshop.index.prepare()
         workshop.wheels.prepare()
         workshop.locks.mkdir(exist_ok=True)
+        workshop.scratch.prepare()
         return workshop
 
     async def resolver_environ(self) -> dict[str, str]:
@@ -148,13 +155,27 @@ async def _fetch(job: _Job, lock: Lock) -> list[LayerPlan]:
         job.report.log(f"fetching {', '.join(wheel.filename for wheel in unsized)}")
         await job.workshop.wheels.fetch(unsized, await job.workshop.resolver_environ(), lambda _wheel, _done: None)
     sizes = {wheel.sha256: _size(job, wheel) or 0 for wheel in lock.wheels}
-    layers = [*wheel_layers(lock.wheels, sizes, job.plan.request.python), *file_layers(job.plan)]
+    wheels = wheel_layers(lock.wheels, sizes, job.plan.request.python)
+    bytecode = _bytecode(job, wheels)
+    layers = [*wheels, *bytecode, *file_layers(job.plan)]
     job.board.expect(layers)
-    await each(_fetch_layer(job, layer, sizes) for layer in layers if layer.wheels)
-    for layer in layers:
+    await each(_fetch_layer(job, layer, sizes) for layer in wheels)
+    await each(_fetch_layer(job, layer, sizes) for layer in bytecode)
+    for layer in wheels:
         _tell_fetched(job, layer, sizes, absent)
     await in_thread(lambda _: job.workshop.index.remember_wheel_sizes(sizes))
     return layers
+
+
+def _bytecode(job: _Job, wheels: list[LayerPlan]) -> list[LayerPlan]:
+    python, compiler = job.plan.request.python, job.plan.compiler
+    if compiler is not None:
+        return bytecode_layers(wheels, python, compiler.magic)
+    if wheels:
+        job.report.log(
+            f"packages are not compiled ahead: there is no python {python} here to do it, or COMPILE_BYTECODE is 0"
+        )
+    return []
 
 
 def _size(job: _Job, wheel: PinnedWheel) -> int | None:
@@ -189,18 +210,32 @@ async def _layer(job: _Job, layer: LayerPlan) -> Layer:
             job.board.settle(layer, known, "reused")
             return known
         async with job.workshop.slots:
-            made = await in_thread(lambda flag: _make(job, layer, flag))
+            made = await _made(job, layer)
         job.board.settle(layer, made, "built")
         return made
 
 
-def _make(job: _Job, layer: LayerPlan, flag: StopFlag) -> Layer:
+async def _made(job: _Job, layer: LayerPlan) -> Layer:
+    compiler = job.plan.compiler
+    if layer.kind != "bytecode" or compiler is None:
+        return await in_thread(lambda flag: _make(job, layer, (), flag))
+    job.board.advance(layer, "building", 0, 0)
+    paths = _paths(job, layer)
+    async with job.workshop.scratch.new() as folder:
+        compiled = await compile_wheels(layer.wheels, paths, compiler, folder, job.report.log)
+        return await in_thread(lambda flag: _make(job, layer, compiled, flag))
+
+
+def _paths(job: _Job, layer: LayerPlan) -> dict[str, Path]:
+    return {wheel.sha256: job.workshop.wheels.path(wheel) for wheel in layer.wheels}
+
+
+def _make(job: _Job, layer: LayerPlan, compiled: Sequence[Entry], flag: StopFlag) -> Layer:
     def told(done: int, total: int) -> None:
         job.board.advance(layer, "building", done, total)
 
     told(0, 0)
-    paths = {wheel.sha256: job.workshop.wheels.path(wheel) for wheel in layer.wheels}
-    materials = Materials(job.plan, paths, job.workshop.layout, job.report.log)
+    materials = Materials(job.plan, _paths(job, layer), job.workshop.layout, job.report.log, compiled)
     made = make_layer(layer, materials, told, flag)
     job.workshop.index.remember(layer.key, made)
     return made

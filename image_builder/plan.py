@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import posixpath
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from packaging.requirements import Requirement as PythonRequirement
 from image_builder.contract import SCRATCH, BuildRequest, Requirement
 from image_builder.errors import BadBuildRequest
 from image_builder.file_hashes import FileHashes
+from image_builder.interpreters import Interpreter
 from image_builder.source_tree import SourceFile, read_tree
 from image_builder.work import StopFlag
 
-FORMAT = 1
+FORMAT = 2
 """Part of every key: raised when the same inputs shall give another image than before."""
 
 _HOME = "/workspace"
@@ -28,8 +30,10 @@ _RESERVED = ("/opt/venv", "/opt/cloud-deploy")
 class BuildPlan:
     """Everything a build does follows from this. Equal inputs have equal keys, whoever asks.
 
-    key: 64 hex digits over the request (without owner, source and origins) and all entries of files and weights.
+    key: 64 hex digits over the request (without owner, source and origins), all entries of files and weights, and the
+        kind of bytecode.
     source: the real folder that the paths are relative to.
+    compiler: what compiles the packages' modules ahead, if they are to be compiled.
     """
 
     request: BuildRequest
@@ -37,6 +41,7 @@ class BuildPlan:
     source: Path
     files: tuple[SourceFile, ...]
     weights: tuple[SourceFile, ...]
+    compiler: Interpreter | None = None
 
     @property
     def id(self) -> str:
@@ -56,8 +61,17 @@ class BuildPlan:
         return posixpath.normpath(posixpath.join(_HOME, self.request.workdir))
 
 
-def make_plan(request: BuildRequest, shared_root: Path, hashes: FileHashes, flag: StopFlag | None = None) -> BuildPlan:
+def make_plan(
+    request: BuildRequest,
+    shared_root: Path,
+    hashes: FileHashes,
+    flag: StopFlag | None = None,
+    *,
+    compiler_of: Callable[[str], Interpreter | None] = lambda _: None,
+) -> BuildPlan:
     """Read the project and decide. Blocking (it hashes what `hashes` does not know): call it in a thread.
+
+    compiler_of: python X.Y -> what compiles modules for it, if anything does.
 
     Raises:
         BadBuildRequest: the request asks for what cannot be; code and words say what.
@@ -70,15 +84,21 @@ def make_plan(request: BuildRequest, shared_root: Path, hashes: FileHashes, flag
     heavy = tuple(entry for entry in entries if _below(entry.path, weights))
     program = tuple(entry for entry in entries if not _below(entry.path, weights))
     _check_files(request, {entry.path for entry in entries}, weights)
-    return BuildPlan(request, plan_key(request, entries), source, program, heavy)
+    compiler = compiler_of(request.python) if request.requirements else None
+    return BuildPlan(request, plan_key(request, entries, compiler), source, program, heavy, compiler)
 
 
-def plan_key(request: BuildRequest, entries: tuple[SourceFile, ...]) -> str:
+def plan_key(request: BuildRequest, entries: tuple[SourceFile, ...], compiler: Interpreter | None = None) -> str:
     """64 hex digits. Left out: who asks, where the files lie, and where a requirement was written."""
     asked = request.model_dump(mode="json", exclude={"owner", "source", "requirements"})
     asked["requirements"] = [requirement.text for requirement in request.requirements]
     asked["weights"] = sorted(request.weights)
-    everything = {"format": FORMAT, "request": asked, "entries": [asdict(entry) for entry in entries]}
+    everything = {
+        "format": FORMAT,
+        "request": asked,
+        "entries": [asdict(entry) for entry in entries],
+        "bytecode": compiler.magic if compiler else None,
+    }
     return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
 
 

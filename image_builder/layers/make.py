@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +12,8 @@ from image_builder.layer_plan import LayerPlan
 from image_builder.layers.files import file_entries, launcher_entries
 from image_builder.layers.gzip_chain import GzipChain
 from image_builder.layers.index import Layer
-from image_builder.layers.tar import Bytes, Entry, PathConflict, write_tar
-from image_builder.layers.wheel import Member, Wheel
+from image_builder.layers.tar import Entry, PathConflict, write_tar
+from image_builder.layers.wheels import wheel_entries
 from image_builder.oci.layout import Layout
 from image_builder.plan import BuildPlan
 from image_builder.work import StopFlag
@@ -24,12 +24,15 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Materials:
-    """What layers are made of, and where they go. wheel_paths: sha256 -> file, of the layer's wheels."""
+    """What layers are made of, and where they go. wheel_paths: sha256 -> file, of the layer's wheels. compiled: the
+    entries of a layer of bytecode.
+    """
 
     plan: BuildPlan
     wheel_paths: Mapping[str, Path]
     layout: Layout
     log: Callable[[str], None]
+    compiled: Sequence[Entry] = ()
 
 
 def make_layer(layer: LayerPlan, materials: Materials, progress: Progress, flag: StopFlag) -> Layer:
@@ -60,37 +63,13 @@ def _entries(layer: LayerPlan, materials: Materials, opened: contextlib.ExitStac
         return launcher_entries(plan.pre_exec, plan.entrypoint)
     if layer.kind in ("program", "weights"):
         return file_entries(plan.source, layer.files, plan.workdir)
-    found: dict[str, Entry] = {}
-    for wheel in sorted(layer.wheels, key=lambda wheel: (wheel.name, wheel.sha256)):
-        opening = Wheel(materials.wheel_paths[wheel.sha256], wheel.filename, plan.request.python)
-        opened.callback(opening.close)
-        _merge(found, opening.entries(), wheel.name, materials.log)
-    return list(found.values())
-
-
-def _merge(found: dict[str, Entry], entries: list[Entry], name: str, log: Callable[[str], None]) -> None:
-    """As pip does where two packages bring the same path: the later one wins. Unlike pip, it is said."""
-    own: set[str] = set()
-    for entry in entries:
-        if entry.path in own:
-            raise ResolveFailed(
-                f"the wheel of {name} holds {entry.path} twice", "Pin another version of the package.", code="bad_wheel"
-            )
-        own.add(entry.path)
-        if entry.path in found and not _alike(found[entry.path], entry):
-            log(f"{entry.path} comes with several packages; the one of {name} is used")
-        found[entry.path] = entry
-
-
-def _alike(one: Entry, other: Entry) -> bool:
-    left, right = one.content, other.content
-    if isinstance(left, Member) and isinstance(right, Member):
-        return left.identity == right.identity
-    return isinstance(left, Bytes) and isinstance(right, Bytes) and left.data == right.data
+    if layer.kind == "bytecode":
+        return list(materials.compiled)
+    return wheel_entries(layer.wheels, materials.wheel_paths, plan.request.python, opened, materials.log)
 
 
 def _expected(layer: LayerPlan, materials: Materials, total: int) -> int:
     """About how many bytes the blob will have, for the words of a full disk."""
-    if layer.wheels:
+    if layer.wheels and layer.kind != "bytecode":
         return sum(materials.wheel_paths[wheel.sha256].stat().st_size for wheel in layer.wheels)
     return total

@@ -51,6 +51,11 @@ _RELOCATABLE = b"""#!/bin/sh
 """
 
 
+def site_packages(python: str) -> str:
+    """The folder of packages for python X.Y, relative to the image's root."""
+    return f"{VENV}/lib/python{python}/site-packages"
+
+
 class Wheel:
     """An opened wheel file. Close it after its entries have been written."""
 
@@ -137,6 +142,13 @@ class Member:
             else:
                 chain.add(inflated(b"".join(chunks), crc=self.info.CRC, size=self.size))
 
+    def read(self, flag: StopFlag) -> bytes:
+        """The whole file, for small ones."""
+        with sound(self.wheel):
+            data = b"".join(self._raw(flag))
+            stored = self.info.compress_type == zipfile.ZIP_STORED
+            return data if stored else inflated(data, crc=self.info.CRC, size=self.size)
+
     def _raw(self, flag: StopFlag) -> Iterator[bytes]:
         """The member's bytes as they lie in the zip: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT"""
         self.file.seek(self.info.header_offset)
@@ -180,7 +192,7 @@ class _Collector(WheelDestination):
         self.entries: list[Entry] = []
         self._source = source
         self._file = file
-        site = f"{VENV}/lib/python{python}/site-packages"
+        site = site_packages(python)
         self._site = site
         self._folders = {
             "purelib": site,
