@@ -62,9 +62,11 @@ class LayerBoard:
         )
 
     def publish(self, layer: LayerPlan, state: LayerState, done: int = 0) -> None:
-        """A layer on its way to a registry: `pushing` with the bytes sent, then `mounted` or `uploaded`."""
+        """A layer on its way to a registry: `fetching` (of a base) and `pushing` with the bytes that came or went, then
+        `mounted` or `uploaded`.
+        """
         known = self._rows[layer.name]
-        if state == "pushing":
+        if state in ("fetching", "pushing"):
             self.advance(layer, state, done, known.size)
         else:
             self._update(known.model_copy(update={"state": state, "done": known.size, "total": known.size}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +27,7 @@ MANIFEST_TYPES = (
 CHUNK = 1 << 20
 
 Sent = Callable[[int], None]
+Bring = Callable[[], Awaitable[Path]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +131,18 @@ class Registry:
         return True
 
     async def push_blob(
-        self, reference: Reference, digest: str, path: Path, *, mount_from: str | None = None, sent: Sent | None = None
+        self,
+        reference: Reference,
+        digest: str,
+        path: Path | Bring,
+        *,
+        mount_from: str | None = None,
+        sent: Sent | None = None,
     ) -> Literal["reused", "mounted", "uploaded"]:
         """Make a blob be there, with as few bytes as can be.
 
         Args:
+            path: the file, or what fetches it once it is needed.
             mount_from: a repository of the same registry that has the blob.
             sent: told the bytes sent so far; fewer after a restart.
 
@@ -143,17 +151,26 @@ class Registry:
         """
         if await self.has_blob(reference, digest):
             return "reused"
-        query = f"?mount={digest}&from={mount_from}" if mount_from else ""
-        scope = _push(reference) + (f" repository:{mount_from}:pull" if mount_from else "")
-        opened = await self._calls.patient(Call("POST", f"{reference.repository}/blobs/uploads/{query}", scope))
+        opened = await self._open(reference, digest, mount_from)
         if opened.status_code == httpx.codes.CREATED:
             return "mounted"
         self._calls.expect(opened, reference, 202)
-        uploaded = await self._upload(reference, location(opened), path, sent or _nobody)
+        file = path if isinstance(path, Path) else await path()
+        uploaded = await self._upload(reference, location(opened), file, sent or _nobody)
         url = location(uploaded)
         closing = Call("PUT", f"{url}{'&' if '?' in url else '?'}digest={digest}", _push(reference))
         self._calls.expect(await self._calls.patient(closing), reference, 201, 204)
         return "uploaded"
+
+    async def _open(self, reference: Reference, digest: str, mount_from: str | None) -> httpx.Response:
+        """Begin an upload, or have the blob mounted. Who may not read the other repository uploads."""
+        url = f"{reference.repository}/blobs/uploads/"
+        if mount_from:
+            scope = f"{_push(reference)} repository:{mount_from}:pull"
+            answer = await self._calls.patient(Call("POST", f"{url}?mount={digest}&from={mount_from}", scope))
+            if answer.status_code in (httpx.codes.CREATED, httpx.codes.ACCEPTED):
+                return answer
+        return await self._calls.patient(Call("POST", url, _push(reference)))
 
     async def _upload(self, reference: Reference, url: str, path: Path, sent: Sent) -> httpx.Response:
         """Send the file in one piece; after a broken connection, the rest of it."""
@@ -189,6 +206,17 @@ class Registry:
         opened = await self._calls.patient(Call("POST", f"{reference.repository}/blobs/uploads/", _push(reference)))
         self._calls.expect(opened, reference, 202)
         return location(opened), 0
+
+    async def manifest_digest(self, reference: Reference) -> str | None:
+        """What a tag or digest names now; None if nothing, or if the registry does not say."""
+        url = f"{reference.repository}/manifests/{reference.version}"
+        answer = await self._calls.patient(
+            Call("HEAD", url, _push(reference), headers={"Accept": ", ".join(MANIFEST_TYPES)})
+        )
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return None
+        said = self._calls.expect(answer, reference, 200).headers.get("docker-content-digest")
+        return str(said) if said else None
 
     async def push_manifest(self, reference: Reference, data: bytes, media_type: str) -> str:
         """Publish a manifest under the reference's digest or tag; its digest.

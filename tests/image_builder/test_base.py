@@ -24,8 +24,10 @@ Fault = Callable[[httpx.Request], httpx.Response | None]
 
 @asynccontextmanager
 async def registries(fault: Fault = lambda _: None) -> AsyncIterator[Registries]:
-    async with httpx.AsyncClient(transport=Faulty(fault), timeout=20) as client:
-        yield Registries(client, Anonymous(), sleep=Slept())
+    transport = Faulty(fault)
+    async with Registries(lambda: httpx.AsyncClient(transport=transport), Anonymous(), sleep=Slept()) as known:
+        yield known
+    await transport.aclose()
 
 
 @pytest.fixture

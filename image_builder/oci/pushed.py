@@ -1,0 +1,34 @@
+"""Where layers were published before: another repository of that registry can then take them over without a byte."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from image_builder.disk import write_whole
+from image_builder.oci.reference import Reference
+
+
+class Pushed:
+    """One small file for each blob and registry; what it says may be out of date. Blocking."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def repository(self, registry: str, digest: str) -> str | None:
+        """A repository of the registry that had the blob when we last looked."""
+        try:
+            return self._path(registry, digest).read_text()
+        except FileNotFoundError:
+            return None
+
+    def remember(self, reference: Reference, digest: str, *, anew: bool = False) -> None:
+        """anew: what was known before may be wrong."""
+        if anew or self.repository(reference.registry, digest) is None:
+            path = self._path(reference.registry, digest)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, reference.repository.encode())
+
+    def _path(self, registry: str, digest: str) -> Path:
+        name = hashlib.sha256(registry.encode()).hexdigest()[:16]
+        return self._folder / name / digest.removeprefix("sha256:")
