@@ -13,7 +13,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from image_builder import registry_routes, routes
+from image_builder import image_routes, registry_routes, routes
 from image_builder.build_queue import BuildQueue
 from image_builder.contract import Problem
 from image_builder.errors import BuildError
@@ -36,6 +36,7 @@ def create_app(queue: BuildQueue, layout: Layout) -> FastAPI:
     app.state.queue = queue
     app.state.layout = layout
     app.include_router(routes.router)
+    app.include_router(image_routes.router)
     app.include_router(registry_routes.router)
     app.add_exception_handler(registry_routes.RegistryError, registry_routes.answer_registry_error)
     for kind in (BuildError, RequestValidationError, StarletteHTTPException, Exception):

@@ -34,6 +34,18 @@ class BuildNotFound(BuildError):
     http_status = 404
 
 
+class ImageNotFound(BuildError):
+    code = "image_not_found"
+    http_status = 404
+
+
+class NoDockerfile(BuildError):
+    """A build that cannot be said as a Dockerfile, or not yet."""
+
+    code = "no_dockerfile"
+    http_status = 409
+
+
 class QueueFull(BuildError):
     code = "queue_full"
     http_status = 429

@@ -12,6 +12,8 @@ from weakref import WeakValueDictionary
 
 from image_builder.assemble import assemble
 from image_builder.bytecode import compile_wheels
+from image_builder.contents import describe
+from image_builder.contents_store import ContentsStore
 from image_builder.contract import ImageReference, LayerProgress
 from image_builder.errors import FetchFailed
 from image_builder.fetch import WheelStore
@@ -58,6 +60,7 @@ class Workshop:
         self.folder = folder
         self.leases = Leases(folder)
         self.layout = Layout(folder / "images", self.leases.use)
+        self.contents = ContentsStore(self.layout)
         self.index = LayerIndex(folder / "layers", self.layout)
         self.hashes = FileHashes(folder / "hashes.sqlite")
         self.wheels = WheelStore(folder / "wheels", self.hashes, self.leases.use)
@@ -78,6 +81,7 @@ class Workshop:
         workshop.layout.prepare()
         workshop.index.prepare()
         workshop.wheels.prepare()
+        workshop.contents.prepare()
         workshop.locks.mkdir(exist_ok=True)
         workshop.scratch.prepare()
         return workshop
@@ -123,7 +127,7 @@ async def _build(job: _Job) -> ImageReference:
     job.report.step("layers")
     made = await each(_layer(job, layer) for layer in layers)
     job.report.step("assemble")
-    return await in_thread(lambda _: assemble(job.plan, lock, layers, made, job.workshop.layout))
+    return await in_thread(lambda _: _assemble(job, lock, layers, made))
 
 
 async def _resolve_and_fetch(job: _Job) -> tuple[Lock, list[LayerPlan]]:
@@ -194,6 +198,14 @@ async def _fetch_layer(job: _Job, layer: LayerPlan, sizes: Mapping[str, int]) ->
         job.board.advance(layer, "fetching", sum(here.values()), total)
 
     await job.workshop.wheels.fetch(layer.wheels, await job.workshop.resolver_environ(), told)
+
+
+def _assemble(job: _Job, lock: Lock, layers: Sequence[LayerPlan], made: Sequence[Layer]) -> ImageReference:
+    """The image, and a note of what is in it."""
+    image = assemble(job.plan, lock, layers, made, job.workshop.layout)
+    licenses = job.workshop.contents.licenses(lock.wheels, job.workshop.wheels.path)
+    job.workshop.contents.keep(image.digest, describe(lock, layers, made, licenses))
+    return image
 
 
 def _tell_fetched(job: _Job, layer: LayerPlan, sizes: Mapping[str, int], absent: set[str]) -> None:

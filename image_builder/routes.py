@@ -49,7 +49,7 @@ Queue = Annotated[BuildQueue, Depends(_queue)]
 BuildId = Annotated[str, Path(description="The id of a build, 32 hex digits.")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="At most so many, newest first.")]
 _Answers = dict[int | str, dict[str, Any]]
-_ANY: _Answers = {
+ANY: _Answers = {
     422: {"model": ErrorAnswer, "description": "The call, or what is asked for, is not right."},
     500: {"model": ErrorAnswer, "description": "A fault of the builder; its log has more."},
 }
@@ -62,7 +62,7 @@ _REFUSED: _Answers = {
     507: {"model": ErrorAnswer, "description": "The disk is full."},
 }
 
-router = APIRouter(responses=_ANY)
+router = APIRouter(responses=ANY)
 
 
 @router.post(

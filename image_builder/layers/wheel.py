@@ -10,6 +10,7 @@ import csv
 import io
 import os
 import posixpath
+import re
 import struct
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -25,6 +26,7 @@ from installer.records import Hash, RecordEntry
 from installer.scripts import Script
 from installer.sources import WheelContentElement, WheelFile
 from installer.utils import Scheme, construct_record_file, copyfileobj_with_hashing
+from packaging.metadata import parse_email
 
 from image_builder.errors import ResolveFailed
 from image_builder.layers.gzip_chain import BadDeflate, GzipChain, inflated
@@ -41,6 +43,7 @@ _SMALL = 1024
 _CHUNK = 1 << 18
 _METADATA_MAX = 64 << 20
 _UNPACKED_MAX = 64 << 30
+_LICENSE_MAX = 200
 _INSTALLER = b"cloud-deploy\n"
 
 # Runs the interpreter beside the script, wherever the folder lies. For sh the second line is a command; for python
@@ -88,6 +91,24 @@ class Wheel:
             destination = _Collector(source, self._python, self._file)
             install(source, destination, {"INSTALLER": _INSTALLER})
             return destination.entries
+
+
+def license_of(path: Path) -> str | None:
+    """In one line, in the words of the wheel's METADATA; None if it says nothing that fits one line.
+
+    https://packaging.python.org/en/latest/specifications/core-metadata/#license-expression
+
+    Raises:
+        ResolveFailed: code bad_wheel. FileNotFoundError
+    """
+    with sound(path.name), zipfile.ZipFile(path) as opened:
+        names = [name for name in opened.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name)]
+        raw = parse_email(opened.read(names[0]))[0] if names else {}
+    said = raw.get("license_expression") or raw.get("license", "")
+    if said and len(said.splitlines()) == 1 and len(said) <= _LICENSE_MAX and said.upper() != "UNKNOWN":
+        return said.strip()
+    classified = [row for row in raw.get("classifiers", []) if row.startswith("License ::")]
+    return ", ".join(row.rpartition("::")[2].strip() for row in classified)[:_LICENSE_MAX] or None
 
 
 @contextlib.contextmanager

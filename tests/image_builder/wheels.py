@@ -29,10 +29,11 @@ def make_wheel(
     tag: str = "py3-none-any",
     compression: int = zipfile.ZIP_DEFLATED,
     modes: Mapping[str, int] | None = None,
+    metadata: str = "",
 ) -> Path:
-    """A wheel as a build backend writes it; `files` besides the dist-info."""
+    """A wheel as a build backend writes it; `files` besides the dist-info, `metadata` more lines of METADATA."""
     info = f"{name}-{version}.dist-info"
-    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{metadata}"
     metadata += "".join(f"Requires-Dist: {row}\n" for row in requires)
     contents: dict[str, bytes | str] = dict(files if files is not None else {f"{name}/__init__.py": HELLO})
     contents[f"{info}/METADATA"] = metadata
