@@ -15,6 +15,7 @@ import uvicorn
 from image_builder.app import create_app
 from image_builder.build_queue import BuildQueue, Maker
 from image_builder.build_store import BuildStore
+from image_builder.cache_keeper import CacheKeeper
 from image_builder.clock import SystemClock
 from image_builder.errors import BuildError
 from image_builder.folder_lock import folder_lock
@@ -52,8 +53,10 @@ async def serve(settings: Settings, layout: Layout, maker: Maker) -> None:
     """Until a signal. Builds that run then go on at the next start."""
     store = BuildStore(settings.state_dir / "builder" / "builds")
     queue = BuildQueue(store, maker, SystemClock(), workers=settings.build_workers, size=settings.build_queue_size)
+    folder = settings.state_dir / "builder"
+    keeper = CacheKeeper(folder, queue, bound=settings.cache_max_bytes, history=settings.build_history)
     config = uvicorn.Config(
-        create_app(queue, layout),
+        create_app(queue, layout, keeper),
         host=settings.image_builder_host,
         port=settings.image_builder_port,
         log_config=None,

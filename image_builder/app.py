@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -15,6 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from image_builder import image_routes, registry_routes, routes
 from image_builder.build_queue import BuildQueue
+from image_builder.cache_keeper import CacheKeeper
+from image_builder.cache_routes import router as cache_router
 from image_builder.contract import Problem
 from image_builder.errors import BuildError
 from image_builder.oci.layout import Layout
@@ -23,21 +26,26 @@ _LARGEST_BODY = 1 << 20
 _AGAIN_AFTER = "5"  # seconds; what is asked of a client that came at a bad time
 
 
-def create_app(queue: BuildQueue, layout: Layout) -> FastAPI:
+def create_app(queue: BuildQueue, layout: Layout, keeper: CacheKeeper) -> FastAPI:
     """The queue lives as long as the application: builds go on at its start, and are left to go on at its end."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await queue.start()
+        keeping = asyncio.create_task(keeper.run(), name="cache keeper")
         yield
+        keeping.cancel()
+        await asyncio.wait([keeping])
         await queue.close()
 
     app = FastAPIOffline(title="Cloud Deploy image builder", version="1", lifespan=lifespan)
     app.state.queue = queue
     app.state.layout = layout
+    app.state.keeper = keeper
     app.include_router(routes.router)
     app.include_router(image_routes.router)
     app.include_router(registry_routes.router)
+    app.include_router(cache_router)
     app.add_exception_handler(registry_routes.RegistryError, registry_routes.answer_registry_error)
     for kind in (BuildError, RequestValidationError, StarletteHTTPException, Exception):
         app.add_exception_handler(kind, _answer_error)

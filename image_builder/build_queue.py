@@ -15,7 +15,15 @@ from image_builder.build_report import BuildReport
 from image_builder.build_store import BuildStore, disk_error
 from image_builder.build_summary import summarise
 from image_builder.clock import Clock
-from image_builder.contract import BuildEvent, BuildRequest, BuildState, BuildStatus, ImageReference, Problem
+from image_builder.contract import (
+    BuildEvent,
+    BuildRequest,
+    BuildState,
+    BuildStatus,
+    CacheThing,
+    ImageReference,
+    Problem,
+)
 from image_builder.errors import BuildError, BuildNotFound, QueueFull, SourceChanged, Stopping
 from image_builder.event_log import Note, Position
 from image_builder.pipeline import Reporter
@@ -63,6 +71,8 @@ class BuildQueue:
         self._admitting = asyncio.Lock()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._closing = False
+        self.ended = asyncio.Event()
+        """Set whenever a build has ended; whoever waits for it clears it."""
 
     async def start(self) -> None:
         """Find the builds of earlier processes; those that were not done go on."""
@@ -120,6 +130,19 @@ class BuildQueue:
 
     async def newest(self, state: BuildState | None, limit: int) -> list[BuildStatus]:
         return await self._records.newest(state, limit)
+
+    async def prune(self, keep: int, has_image: Callable[[str], bool], *, dry_run: bool) -> list[CacheThing]:
+        """Forget the builds that are done, but the `keep` newest and those whose image (a digest) is there.
+
+        Raises:
+            BuildError: the disk refuses; what went before is gone.
+        """
+        gone = []
+        for build_id in self._records.done_ids()[keep:]:
+            async with self._lock(build_id):
+                if record := await self._records.prune(build_id, has_image, dry_run=dry_run):
+                    gone.append(record)
+        return gone
 
     def count(self, state: BuildState) -> int:
         """How many of the active builds are in a state."""
@@ -277,6 +300,7 @@ class BuildQueue:
             record.change(**changes)
             self._records.remember(record.status)
             self._records.tell(record, Note("done", message, layers=layers, summary=summary))
+        self.ended.set()
         _log.info("build %s %s", record.id, message)
 
     async def _cancel(self, record: BuildRecord) -> None:

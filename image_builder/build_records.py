@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from image_builder.build_store import BuildStore, disk_error
 from image_builder.clock import Clock
-from image_builder.contract import BuildState, BuildStatus, LayerProgress
+from image_builder.contract import BuildState, BuildStatus, CacheThing, LayerProgress
 from image_builder.event_log import EventLog, Note
 
 _T = TypeVar("_T")
@@ -89,6 +90,26 @@ class BuildRecords:
         rows = [(created, key) for key, (created, now) in self._index.items() if state in (None, now)]
         found = [await self.status(key) for _, key in sorted(rows, reverse=True)[:limit]]
         return [status for status in found if status]
+
+    def done_ids(self) -> list[str]:
+        """Builds that are done, newest first."""
+        rows = [(created, key) for key, (created, _) in self._index.items() if key not in self.active]
+        return [key for _, key in sorted(rows, reverse=True)]
+
+    async def prune(self, build_id: str, has_image: Callable[[str], bool], *, dry_run: bool) -> CacheThing | None:
+        """Remove the record of one build, unless it runs or has an image. What went, or would go."""
+        status = await self.status(build_id)
+        if build_id in self.active or status is None:
+            return None
+        kept = status.image is not None and await self._io(partial(has_image, status.image.digest))
+        if kept:
+            return None
+        size = await self._io(lambda: self._store.size(build_id))
+        if not dry_run:
+            await self._io(lambda: self._store.remove(build_id))
+            self._index.pop(build_id, None)
+        used = status.finished or status.created
+        return CacheThing(kind="record", name=f"builds/{build_id}", size=size, used=used, why="old")
 
     def count(self, state: BuildState) -> int:
         return sum(record.status.state is state for record in self.active.values())

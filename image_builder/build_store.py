@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +46,16 @@ class BuildStore:
             _log.warning("ignoring the unreadable build record %s: %s", path, str(error).replace("\n", " "))
             return None
 
+    def size(self, build_id: str) -> int:
+        """Bytes on the disk."""
+        found = [path.stat() for path in (self._folder / build_id).glob("*")]
+        return sum(max(file.st_size, file.st_blocks * 512) for file in found)
+
+    def remove(self, build_id: str) -> None:
+        """The status goes first: what is left if this is broken off is no build, and swept at the next start."""
+        (self._folder / build_id / "status.json").unlink(missing_ok=True)
+        shutil.rmtree(self._folder / build_id)
+
     def all(self) -> Iterator[BuildStatus]:
         """At the start: what a killed process left half-written is swept."""
         if not self._folder.is_dir():
@@ -53,6 +64,8 @@ class BuildStore:
             sweep(folder)
             if status := self.load(folder.name):
                 yield status
+            elif _ID.fullmatch(folder.name) and not (folder / "status.json").exists():
+                shutil.rmtree(folder)
 
     def events_path(self, build_id: str) -> Path:
         return self._folder / build_id / "events.jsonl"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -11,6 +12,8 @@ from pydantic import Field
 
 from image_builder.build_queue import BuildQueue
 from image_builder.contract import BuildEvent, BuildRequest, BuildState, BuildStatus, Problem, Wire
+from image_builder.kept_image import is_whole
+from image_builder.oci.layout import Layout
 
 
 class ErrorAnswer(Wire):
@@ -46,6 +49,7 @@ def _queue(request: Request) -> BuildQueue:
 
 
 Queue = Annotated[BuildQueue, Depends(_queue)]
+_ALL = 1_000_000_000
 BuildId = Annotated[str, Path(description="The id of a build, 32 hex digits.")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="At most so many, newest first.")]
 _Answers = dict[int | str, dict[str, Any]]
@@ -139,11 +143,15 @@ async def release(
 
 
 @router.get("/images", summary="The images kept here, newest first", tags=["images"])
-async def images(queue: Queue, limit: Limit = 100) -> list[ImageRow]:
-    builds = await queue.newest(BuildState.SUCCEEDED, limit)
-    return [
-        ImageRow(**build.image.model_dump(), created=build.finished or build.created) for build in builds if build.image
-    ]
+async def images(queue: Queue, request: Request, limit: Limit = 100) -> list[ImageRow]:
+    """An image that was cleared away, or has lost a part, is not among them; POST /builds makes it anew."""
+    layout = Layout(request.app.state.layout.folder)  # one that tells nobody: being listed is no use of an image
+    rows: list[ImageRow] = []
+    for build in await queue.newest(BuildState.SUCCEEDED, _ALL):
+        if len(rows) < limit and build.image and await asyncio.to_thread(is_whole, layout, build.image.digest):
+            named = build.image.model_dump(include={"repository", "digest", "size"})
+            rows.append(ImageRow(**named, created=build.finished or build.created))
+    return rows
 
 
 @router.get("/healthz", summary="Does it serve?", tags=["service"])

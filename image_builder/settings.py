@@ -9,7 +9,6 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
@@ -39,7 +38,7 @@ class Settings(BaseSettings):
     cache_max_bytes: Annotated[int, BeforeValidator(byte_count)] = Field(
         default=20 * 2**30,
         ge=0,
-        description="How large STATE_DIR/builder may become, e.g. `20Gi`; 0: no bound. What a running build uses stays.",
+        description="How large STATE_DIR/builder may become, e.g. `20Gi`; 0: no bound. What builds use just now stays.",
     )
     build_history: int = Field(
         default=200, ge=0, description="Builds that are remembered once they are done, besides those with an image."

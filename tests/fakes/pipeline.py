@@ -117,7 +117,7 @@ def main() -> None:
     state_dir = Path(sys.argv[1])
     settings = Settings(state_dir=state_dir, image_builder_port=0)
     with folder_lock(state_dir / "builder"):
-        layout = layout_at(state_dir / "builder" / "layout")
+        layout = layout_at(state_dir / "builder" / "images")
         asyncio.run(service.serve(settings, layout, maker(layout, NotingPipeline(state_dir, layout))))
 
 

@@ -16,6 +16,7 @@ from httpx_sse import connect_sse
 from image_builder.app import create_app
 from image_builder.build_queue import BuildQueue
 from image_builder.build_store import BuildStore
+from image_builder.cache_keeper import CacheKeeper
 from image_builder.clock import SystemClock
 from image_builder.contract import BuildRequest
 from image_builder.errors import BadBuildRequest, BuildError, DiskFull, QueueFull, SourceChanged
@@ -210,7 +211,8 @@ async def test_a_fault_of_ours_tells_no_secrets(tmp_path: Path) -> None:
 
     layout = layout_at(tmp_path / "layout")
     made = maker(layout, NotingPipeline(tmp_path, layout), planner)
-    app = create_app(BuildQueue(BuildStore(tmp_path / "builds"), made, SystemClock()), layout)
+    queue = BuildQueue(BuildStore(tmp_path / "builds"), made, SystemClock())
+    app = create_app(queue, layout, CacheKeeper(tmp_path, queue, bound=0, history=200))
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://builder") as http:
         answer = await http.post("/builds", json=BODY)
@@ -234,7 +236,8 @@ async def test_errors_have_their_codes(tmp_path: Path, error: BuildError, status
 
     layout = layout_at(tmp_path / "layout")
     made = maker(layout, NotingPipeline(tmp_path, layout), planner)
-    app = create_app(BuildQueue(BuildStore(tmp_path / "builds"), made, SystemClock()), layout)
+    queue = BuildQueue(BuildStore(tmp_path / "builds"), made, SystemClock())
+    app = create_app(queue, layout, CacheKeeper(tmp_path, queue, bound=0, history=200))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://builder") as http:
         answer = await http.post("/builds", json=BODY)
         assert (answer.status_code, problem(answer)) == (status, error.problem.model_dump())

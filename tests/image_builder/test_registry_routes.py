@@ -127,7 +127,7 @@ def test_no_path_leads_out_of_the_image(service: Service, image: dict[str, str],
 
 def test_a_blob_of_another_image_is_not_served(service: Service, image: dict[str, str]) -> None:
     """Otherwise knowing a digest is enough to read another project's files through one's own image."""
-    other = Layout(service.state_dir / "builder" / "layout").add(b"of another project")
+    other = Layout(service.state_dir / "builder" / "images").add(b"of another project")
     assert service.http.get(f"/v2/{image['repository']}/blobs/{other}").status_code == 404
 
 
