@@ -114,3 +114,13 @@ async def each(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         for task in tasks:
             await ended(task)
         raise
+
+
+async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """Do what must not stop half-way. If this task is cancelled, it is done when CancelledError comes out."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await ended(task)
+        raise
