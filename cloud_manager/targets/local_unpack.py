@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import io
+import os
 import queue
 import secrets
 import shutil
@@ -133,7 +134,10 @@ def _extract(chunks: Chunks, media_type: str, folder: Path) -> None:
         raise BadLayer(f"a layer has the media type {media_type}", "rebuild the image with this image builder")
     try:
         with tarfile.open(fileobj=stream, mode="r|") as tar:
-            tar.extractall(folder, filter=_only_inside)  # noqa: S202 - filtered
+            # `extractall(filter=…)` came with python 3.11.4; Debian 12 has 3.11.2. So the members are filtered here,
+            # each when those before it are on the disk, and the later pythons' own filter has nothing to do.
+            tar.extraction_filter = lambda member, _: member
+            tar.extractall(folder, members=(_only_inside(member, folder) for member in tar))  # noqa: S202 - filtered
         while stream.read(1024 * 1024):
             pass  # what follows the archive's end belongs to the blob too: its digest covers every byte
     except (tarfile.TarError, zlib.error, gzip.BadGzipFile, EOFError) as error:
@@ -142,13 +146,38 @@ def _extract(chunks: Chunks, media_type: str, folder: Path) -> None:
         ) from error
 
 
-def _only_inside(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
-    """Stricter than `data_filter`: also no whiteouts, since layers of ours never take away from one another."""
+def _only_inside(member: tarfile.TarInfo, folder: Path) -> tarfile.TarInfo:
+    """As `tarfile.data_filter`, but stricter: no whiteouts either, since our layers take nothing from one another.
+
+    https://docs.python.org/3/library/tarfile.html#tarfile.data_filter
+
+    Raises:
+        BadLayer: the member is, or points, outside the folder, through links made before it, too; or is no file.
+    """
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts or path.name.startswith(".wh."):
-        raise BadLayer(f"a layer holds the path {member.name!r}", "rebuild the image with this image builder")
-    kept = tarfile.data_filter(member, folder)
-    return kept.replace(mode=(kept.mode or 0o644) & ~0o222, deep=False) if kept.isreg() else kept
+        raise _bad_path(member.name)
+    if not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
+        raise BadLayer(f"a layer holds {member.name!r}, which is no file", "rebuild the image with this image builder")
+    root = folder.resolve()
+    reached = [root / path.parent]
+    if member.issym():
+        reached.append(root / path.parent / member.linkname)
+    elif member.islnk():
+        reached.append(root / member.linkname)
+    elif path.parts:
+        reached.append(root / path)
+    if (member.issym() or member.islnk()) and PurePosixPath(member.linkname).is_absolute():
+        raise _bad_path(f"{member.name} -> {member.linkname}")
+    if not all(Path(os.path.realpath(place)).is_relative_to(root) for place in reached):
+        raise _bad_path(f"{member.name} -> {member.linkname}" if member.linkname else member.name)
+    if member.isreg():
+        member.mode &= 0o555
+    return member
+
+
+def _bad_path(name: str) -> BadLayer:
+    return BadLayer(f"a layer holds the path {name!r}", "rebuild the image with this image builder")
 
 
 def discard(path: Path) -> None:

@@ -26,6 +26,7 @@ from image_builder.layers.wheel import Wheel
 from image_builder.source_tree import SourceFile
 from image_builder.work import StopFlag
 from tests.image_builder.wheels import HELLO, SCRIPT, make_wheel, sha256
+from tests.tars import extract
 
 SITE = "opt/venv/lib/python3.11/site-packages"
 
@@ -180,7 +181,7 @@ def test_scripts_run_wherever_the_environment_lies(tmp_path: Path) -> None:
     """The layers are unpacked below a folder that nobody knows when the image is made, blanks included."""
     home = tmp_path / "a place"
     files = {"hello/__init__.py": HELLO, "hello-1.0.data/scripts/tool": "#!python\nprint('tool ran')\n"}
-    installed(make_wheel(tmp_path, files=files, entry_points=SCRIPT)).extractall(home, filter="data")
+    extract(installed(make_wheel(tmp_path, files=files, entry_points=SCRIPT)), home)
     venv = home / "opt" / "venv"
     (venv / "bin" / "python").symlink_to(sys.executable)
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(home / SITE)}
@@ -237,7 +238,7 @@ def test_large_files_are_compressed_only_if_that_helps(tmp_path: Path, compressi
 
 
 def launch(tmp_path: Path, pre_exec: list[list[str]], entrypoint: list[str]) -> subprocess.CompletedProcess[str]:
-    unpack(launcher_entries(pre_exec, entrypoint)).extractall(tmp_path, filter="data")
+    extract(unpack(launcher_entries(pre_exec, entrypoint)), tmp_path)
     argv = [sys.executable, str(tmp_path / "opt/cloud-deploy/launch.py")]
     return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
 

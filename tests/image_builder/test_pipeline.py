@@ -34,6 +34,7 @@ from tests.image_builder.wheels import (
     sha256,
     until,
 )
+from tests.tars import extract
 
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
@@ -71,7 +72,7 @@ def unpack(layout: Layout, image: ImageReference, target: Path) -> None:
         layers = json.load(file)["layers"]
     for layer in layers:
         with tarfile.open(layout.path(layer["digest"]), "r:gz") as tar:
-            tar.extractall(target, filter="data")
+            extract(tar, target)
 
 
 async def test_the_image_runs_over_this_machines_python(workshop: Workshop, root: Path, tmp_path: Path) -> None:
