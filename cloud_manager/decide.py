@@ -13,6 +13,9 @@ from image_builder.contract import BuildRequest, BuildState, BuildStatus, ImageR
 
 MOST_INTERNAL_TRIES = 10
 MOST_CANCELLED_TRIES = 5
+MOST_LOST_IMAGES = 5
+_GONE = frozenset({"blob_unknown", "manifest_unknown", "name_unknown"})
+"""https://github.com/opencontainers/distribution-spec/blob/main/spec.md#error-codes"""
 _LONGEST_BACKOFF = 60.0
 _LONGEST_POLL = 3.0
 
@@ -112,7 +115,7 @@ def taken_up(row: Deployment, now: float) -> Deployment:
         return row
     stage = "new" if row.want is Want.PRESENT else facts.stage
     fresh = {"generation": row.generation, "stage": stage, "began": now, "since": now, "told": (), "problem": None}
-    return replace(row, facts=facts.model_copy(update=fresh))
+    return replace(row, facts=facts.model_copy(update=fresh | {"images_lost": 0}))
 
 
 def next_for_image(facts: Facts, request: BuildRequest | None) -> Recall | Ask | Poll | UsePrebuilt | None:
@@ -158,6 +161,11 @@ def after_look(row: Deployment, revision: str, seen: Observation) -> Settle | Wa
     if seen.state == "removing":
         return ClearFirst()
     return Apply(healing=is_settled(row))
+
+
+def is_built_again(facts: Facts, problem: Problem) -> bool:
+    """Whether a target's refusal says that the builder has cleared away what it built; a few times that is mended."""
+    return facts.image is not None and problem.code in _GONE and facts.images_lost < MOST_LOST_IMAGES
 
 
 def is_settled(row: Deployment) -> bool:

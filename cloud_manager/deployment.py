@@ -93,6 +93,8 @@ class Facts(BaseModel):
     """When the present phase began. Unix seconds."""
     asking: BuildRequest | None = None
     """Stored before the builder is asked: until its answer is stored, a build nobody has noted may exist."""
+    images_lost: int = 0
+    """How often the image was gone from the builder's store since the service last ran."""
     told: tuple[str, ...] = ()
     """What the history has said already of this generation, so that it is not said again."""
 

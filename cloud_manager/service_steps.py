@@ -8,6 +8,7 @@ from cloud_manager import decide, story
 from cloud_manager.claim import Claim
 from cloud_manager.deployment import Deployment, Facts, Phase, revision_of
 from cloud_manager.deployment_spec import DeploymentSpec
+from cloud_manager.errors import DeployError
 from cloud_manager.store.protocol import NewEvent
 from cloud_manager.targets.target import Observation, Target, Wanted
 
@@ -62,7 +63,15 @@ async def _apply(claim: Claim, spec: DeploymentSpec, target: Target, revision: s
         placed_on=_with(claim.row, target),
         revision=revision,
     )
-    await target.apply(Wanted(claim.row.key, spec, revision, facts.image, facts.image_uri))
+    try:
+        await target.apply(Wanted(claim.row.key, spec, revision, facts.image, facts.image_uri))
+    except DeployError as error:
+        if not decide.is_built_again(facts, error.problem):
+            raise
+        # What follows has been told of the image that is gone: it is news again.
+        fresh: dict[str, Any] = {"stage": "new", "images_lost": facts.images_lost + 1, "problem": None, "told": ()}
+        await claim.save(story.image_gone(), phase=Phase.BUILDING, **fresh)
+        return
     # What was there and is to be put back is put back ever more seldom: perhaps someone else deletes it each time.
     tries = claim.row.tries + 1 if again else claim.row.tries
     delay = decide.backoff_seconds(tries, 0.0) if again else claim.soon()
@@ -93,7 +102,7 @@ async def _settle(claim: Claim, target: Target, revision: str, seen: Observation
         return True
     running = story.running(seen.url, claim.now() - row.facts.began)
     event = story.unchanged() if row.phase is Phase.RUNNING else running
-    facts |= {"revision": revision, "stage": "applied", "told": (), "placed_on": _with(row, target)}
+    facts |= {"revision": revision, "stage": "applied", "told": (), "placed_on": _with(row, target), "images_lost": 0}
     claim.note(**facts, settled_generation=row.generation)
     left = decide.next_leftover(claim.row.facts, target.name)
     await claim.save(event, phase=Phase.RUNNING, tries=0, delay=0.0 if left else claim.resync())

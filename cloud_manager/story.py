@@ -21,6 +21,10 @@ def image_ready(image: ImageReference, status: BuildStatus | None, *, built_now:
     return NewEvent("build", f"the image is ready after {seconds(status.finished - status.created)}: {what}")
 
 
+def image_gone() -> NewEvent:
+    return NewEvent("build", "the image is gone from the builder's store; it is built again")
+
+
 def prebuilt(uri: str) -> NewEvent:
     return NewEvent("build", f"nothing to build: {uri} is used as it is")
 

@@ -70,6 +70,8 @@ class Stage:
     def __post_init__(self) -> None:
         self.shop = Workshop(clock=self.clock)
         self.wishes = MemoryStore(self.memory)
+        for world in self.worlds.values():
+            world.pull = self.shop.pull
         self.restart()
 
     @property

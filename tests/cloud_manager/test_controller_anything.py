@@ -82,6 +82,10 @@ class Anything(RuleBasedStateMachine):
         self.stage.shop.away = away
 
     @rule()
+    def builder_clears_its_cache(self) -> None:
+        self.stage.shop.lose_images()
+
+    @rule()
     def someone_deletes_the_service(self) -> None:
         self.stage.world.vanish(KEY)
 

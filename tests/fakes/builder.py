@@ -25,6 +25,7 @@ class Workshop:
     refuse: errors raised by the next `submit`s, first in first out.
     away: the builder does not answer.
     hold: an event that every `submit` waits for, once it has begun the build.
+    lost: builds whose images were cleared away; asked for again, they are built again.
     """
 
     clock: ManualClock = field(default_factory=ManualClock)
@@ -38,6 +39,15 @@ class Workshop:
     looks_left: dict[str, int] = field(default_factory=dict)
     calls: list[tuple[str, str]] = field(default_factory=list)
     made: int = 0
+    lost: set[str] = field(default_factory=set)
+
+    def lose_images(self) -> None:
+        self.lost |= {build.id for build in self.builds.values() if build.image}
+
+    def pull(self, image: ImageReference) -> None:
+        """What a target does with an image. Raises as `BuilderClient.blob` does when it is not there any more."""
+        if image.repository.removeprefix("builds/") in self.lost:
+            raise DeployError("the image builder does not have the image any more", "Start again", code="blob_unknown")
 
     def count(self, call: str) -> int:
         return sum(1 for name, _ in self.calls if name == call)
@@ -92,7 +102,8 @@ class FakeBuilder:
     def _join(self, build_id: str, request: BuildRequest) -> None:
         shop = self.workshop
         build = shop.builds.get(build_id)
-        if build is None or build.state in (BuildState.FAILED, BuildState.CANCELLED):
+        if build is None or build.state in (BuildState.FAILED, BuildState.CANCELLED) or build_id in shop.lost:
+            shop.lost.discard(build_id)
             build = BuildStatus(id=build_id, state=BuildState.RUNNING, request=request, created=shop.clock.now())
             shop.looks_left[build_id] = shop.looks
         owners = tuple(dict.fromkeys([*build.owners, request.owner]))

@@ -6,14 +6,14 @@ Two `FakeTarget`s over one `World` are one process before and after a restart.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 from cloud_manager.deployment import Key
 from cloud_manager.deployment_spec import DeploymentSpec
 from cloud_manager.errors import DeployError
 from cloud_manager.targets.target import BuildPlatform, Observation, Wanted
-from image_builder.contract import Problem
+from image_builder.contract import ImageReference, Problem
 
 CRASHED = Problem(code="exited", cause="the program ended", fix="read the logs")
 
@@ -42,6 +42,7 @@ class World:
     refuse: call (`observe`, `apply`, `remove`) -> errors raised by the next calls, first in first out.
     hold: call -> an event that the call waits for; a cancelled call leaves what it had done so far.
     problems: what `check` answers.
+    pull: told of each image before its service is started; may raise, as the builder does.
     calls: every call as (`apply`, `7/42`, revision or "").
     """
 
@@ -51,6 +52,7 @@ class World:
     refuse: dict[str, list[DeployError]] = field(default_factory=dict)
     hold: dict[str, asyncio.Event] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    pull: Callable[[ImageReference], object] = lambda _: None
     calls: list[tuple[str, str, str]] = field(default_factory=list)
     running: dict[Key, list[Revision]] = field(default_factory=dict)
     """Oldest first."""
@@ -137,6 +139,8 @@ class FakeTarget:
         if self.world.refuse.get("apply"):
             return
         revisions = self.world.running[wanted.key]
+        if wanted.image:
+            self.world.pull(wanted.image)
         self.world.starts += 1
         looks = self.world.pending_looks + 1
         problem = self.world.broken.get(wanted.revision) or self.world.broken.get(wanted.image_uri or "")
