@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -46,6 +47,19 @@ class Builder:
 
     def get_text(self, path: str, **params: Any) -> str:
         return self._answer("GET", path, params=params).text
+
+    def download(self, path: str, file: Path, **params: Any) -> None:
+        """Write what a path answers into a file, piece by piece. OSError: the file cannot be written."""
+        try:
+            with self._http.stream("GET", self.url + path, params=params) as answer:
+                if answer.is_error:
+                    answer.read()
+                    raise _refusal(self.url, answer)
+                with file.open("wb") as out:
+                    for chunk in answer.iter_bytes(1 << 20):
+                        out.write(chunk)
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            raise _unreachable(self.url, error) from error
 
     def post(self, path: str, body: Any = None, **params: Any) -> Any:
         return self._json(self._answer("POST", path, params=params, json=body))
