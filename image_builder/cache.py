@@ -25,6 +25,10 @@ _KINDS: dict[str, CacheKind] = {
     "wheels/": "wheel",
     "locks/": "lock",
     "layers/": "index",
+    "contents/": "index",
+    "bases/": "index",
+    "sources/": "index",
+    "pushed/": "index",
     "builds/": "record",
     "hashes.sqlite": "hashes",
 }
@@ -130,7 +134,7 @@ class Cache:
             parts = frozenset(_blob_name(part) for part in blobs_of(self._layout, digest))
             if not parts:
                 return frozenset()
-            self._parts[digest] = parts
+            self._parts[digest] = parts | {f"contents/{digest.removeprefix('sha256:')}.json"}
         return self._parts[digest]
 
     def _named_parts(self) -> set[str]:
@@ -154,7 +158,7 @@ class Cache:
 
     def _is_stale(self, file: CachedFile, names: set[str]) -> bool:
         """An entry whose blob is gone, or that nobody can read."""
-        if not file.name.endswith(".json"):
+        if not (file.name.startswith("layers/") and file.name.endswith(".json")):
             return False
         try:
             return _blob_name(json.loads((self._folder / file.name).read_bytes())["digest"]) not in names

@@ -62,8 +62,8 @@ class Eviction:
 def evictions(contents: Contents, newest: frozenset[str], bound: int) -> list[Eviction]:
     """What goes, in order, until what is left fits into `bound` bytes (0: nothing goes).
 
-    Least recently used first; the images of `newest` (digests) only when nothing else is left. What a running build
-    uses stays, so the rest may still be more than the bound.
+    Least recently used first; then the small notes on what is here, whose use is not noted; the images of `newest`
+    (digests) only when nothing else is left. What a running build uses stays, so there may still be too much.
     """
     size, gone = contents.size, []
     owners = Counter(part for image in contents.images for part in image.parts)
@@ -92,7 +92,8 @@ def _in_order(contents: Contents, newest: frozenset[str], owners: Counter[str]) 
     images = [image for image in contents.images if image.manifest not in contents.in_use]
     last = [image for image in images if image.digest in newest]
     first = [image for image in images if image.digest not in newest]
-    return [*_by_use([*loose, *first]), *_by_use(last)]
+    notes = [file for file in loose if file.kind == "index"]
+    return [*_by_use([*(file for file in loose if file not in notes), *first]), *_by_use(notes), *_by_use(last)]
 
 
 def _by_use(things: Sequence[CachedFile | KeptImage]) -> list[CachedFile | KeptImage]:

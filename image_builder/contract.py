@@ -147,7 +147,7 @@ class BuildStatus(Wire):
 
 
 CacheKind = Literal["image", "blob", "wheel", "lock", "index", "hashes", "record", "other"]
-"""blob: a layer, configuration or manifest; index: which layer was made of what; hashes: of the projects' files."""
+"""blob: a layer, configuration or manifest; index: notes on what was made of what; hashes: of the projects' files."""
 
 
 WhyGone = Literal["least recently used", "too large", "old", "corrupt", "incomplete", "leftover"]

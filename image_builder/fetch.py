@@ -9,7 +9,7 @@ import random
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 from urllib.request import url2pathname
 from weakref import WeakValueDictionary
 
@@ -18,6 +18,7 @@ import httpx
 from image_builder.disk import PartialFile, sweep
 from image_builder.errors import FetchFailed
 from image_builder.file_hashes import FileHashes
+from image_builder.index_credentials import basic_auth, index_credentials
 from image_builder.lock import PinnedWheel
 from image_builder.network import HEADERS, TIMEOUT, trust
 from image_builder.work import StopFlag, each, in_thread
@@ -167,32 +168,13 @@ class _Download:
 
     def _auth(self, url: str) -> httpx.Auth | httpx._client.UseClientDefault:
         """The address's own credentials, else those of an index on the same host, else ~/.netrc."""
-        own = _basic(url)
+        own = basic_auth(url)
         return own or self._credentials.get(urlsplit(url).netloc) or httpx.USE_CLIENT_DEFAULT
 
 
 def _store(file: PartialFile, digest: hashlib._Hash, chunk: bytes, _flag: StopFlag) -> None:
     file.write(chunk)
     digest.update(chunk)
-
-
-def index_credentials(environ: Mapping[str, str]) -> dict[str, httpx.BasicAuth]:
-    """host[:port] -> credentials that stand in the addresses of the indexes. Pure."""
-    found: dict[str, httpx.BasicAuth] = {}
-    for name in ("UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL"):
-        for word in environ.get(name, "").split():
-            url = word.partition("=")[2] if "=" in word.partition("://")[0] else word
-            auth = _basic(url)
-            if auth is not None:
-                found[urlsplit(url).netloc.rpartition("@")[2]] = auth
-    return found
-
-
-def _basic(url: str) -> httpx.BasicAuth | None:
-    parts = urlsplit(url)
-    if parts.username is None:
-        return None
-    return httpx.BasicAuth(unquote(parts.username), unquote(parts.password or ""))
 
 
 def _client(environ: Mapping[str, str]) -> httpx.AsyncClient:

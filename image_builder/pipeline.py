@@ -18,6 +18,7 @@ from image_builder.contract import ImageReference, LayerProgress
 from image_builder.errors import FetchFailed
 from image_builder.fetch import WheelStore
 from image_builder.file_hashes import FileHashes
+from image_builder.index_credentials import forget_open_locks
 from image_builder.interpreters import Interpreters
 from image_builder.layer_plan import LayerPlan, bytecode_layers, file_layers, wheel_layers
 from image_builder.layers.index import Layer, LayerIndex
@@ -77,12 +78,14 @@ class Workshop:
         """Make STATE_DIR/builder ready; leftovers of dead builders are swept. Blocking."""
         folder = state_dir / "builder"
         folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)  # projects' files and settings are no business of other users
         workshop = cls(folder, environ)
         workshop.layout.prepare()
         workshop.index.prepare()
         workshop.wheels.prepare()
         workshop.contents.prepare()
         workshop.locks.mkdir(exist_ok=True)
+        forget_open_locks(workshop.locks)
         workshop.scratch.prepare()
         return workshop
 

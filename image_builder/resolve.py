@@ -13,6 +13,7 @@ import uv
 from image_builder.contract import BuildRequest
 from image_builder.disk import write_whole
 from image_builder.errors import BuildError, ResolveFailed
+from image_builder.index_credentials import without_credentials
 from image_builder.lock import Lock, cuda_parts, read_lock, uv_platform
 from image_builder.pip_settings import INDEX_NAMES
 from image_builder.plan import check_requirement
@@ -99,11 +100,12 @@ async def _compile(
             data="\n".join(_lines(request)) + "\n",
             seconds=_SECONDS,
         )
+    output, errors = (without_credentials(text, environ) for text in (done.output, done.errors))
     if done.code != 0:
-        raise failure(done.errors, request.requirements)
-    for line in done.errors.splitlines():
+        raise failure(errors, request.requirements)
+    for line in errors.splitlines():
         log(f"uv: {line.strip()}")
-    return read_lock(done.output, request.platform, request.python)
+    return read_lock(output, request.platform, request.python)
 
 
 def _lines(request: BuildRequest) -> list[str]:
