@@ -10,21 +10,32 @@ from image_builder.layers.files import LAUNCHER
 from image_builder.layers.index import Layer
 from image_builder.layers.wheel import VENV
 from image_builder.lock import Lock
+from image_builder.oci.base import BaseImage
+from image_builder.oci.base_scan import environment
 from image_builder.oci.image import ImageConfig, ImageLayer, config_json, descriptor, manifest_json
 from image_builder.oci.layout import Layout
 from image_builder.plan import BuildPlan
 
-_PATH = "/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# https://github.com/opencontainers/image-spec/blob/main/annotations.md
+_BASE_NAME, _BASE_DIGEST = "org.opencontainers.image.base.name", "org.opencontainers.image.base.digest"
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def assemble(
-    plan: BuildPlan, lock: Lock, layers: Sequence[LayerPlan], made: Sequence[Layer], layout: Layout
+    plan: BuildPlan,
+    lock: Lock,
+    layers: Sequence[tuple[LayerPlan, Layer]],
+    layout: Layout,
+    base: BaseImage | None = None,
 ) -> ImageReference:
-    """Configuration and manifest over layers that are in the layout; the image then has the plan's id as its name."""
-    rows = [
-        ImageLayer(blob.digest, blob.diff_id, blob.size, layer.name) for layer, blob in zip(layers, made, strict=True)
-    ]
-    config = config_json(image_config(plan, lock.digest), rows)
+    """Configuration and manifest over layers that are in the layout; the image then has the plan's id as its name.
+
+    Args:
+        layers: those on top of the base, whose own need not be in the layout.
+    """
+    rows = [ImageLayer(blob.digest, blob.diff_id, blob.size, layer.name) for layer, blob in layers]
+    config = config_json(image_config(plan, lock.digest, base), rows, base.config if base else None)
+    rows = [*_of_base(base), *rows]
     manifest = manifest_json(config, rows)
     layout.add(config)
     digest = layout.add(manifest)
@@ -32,7 +43,12 @@ def assemble(
     return ImageReference(repository=f"builds/{plan.id}", digest=digest, size=sum(row.size for row in rows))
 
 
-def image_config(plan: BuildPlan, lock_digest: str) -> ImageConfig:
+def _of_base(base: BaseImage | None) -> list[ImageLayer]:
+    rows = base.layers if base else ()
+    return [ImageLayer(row.digest, row.diff_id, row.size, "base", row.media_type) for row in rows]
+
+
+def image_config(plan: BuildPlan, lock_digest: str, base: BaseImage | None = None) -> ImageConfig:
     """How the image runs. With something to run before, the launcher is the entrypoint. Pure."""
     launcher = ("python", f"/{LAUNCHER}/launch.py")
     return ImageConfig(
@@ -40,13 +56,14 @@ def image_config(plan: BuildPlan, lock_digest: str) -> ImageConfig:
         entrypoint=launcher if plan.pre_exec else plan.entrypoint,
         workdir=plan.workdir,
         env={
-            "PATH": _PATH,
+            "PATH": f"/{VENV}/bin:{environment(base.config).get('PATH', _PATH) if base else _PATH}",
             "VIRTUAL_ENV": f"/{VENV}",
             "PYTHONUNBUFFERED": "1",
             "PORT": str(plan.request.port),
         },
         port=plan.request.port,
         labels={
+            **({_BASE_NAME: base.reference, _BASE_DIGEST: base.digest} if base else {}),
             "org.opencontainers.image.title": " ".join(plan.entrypoint)[:200],
             "org.opencontainers.image.version": plan.id,
             "io.tango.cloud-deploy.key": plan.key,

@@ -134,7 +134,7 @@ class BuildSummary(Wire):
 class BuildStatus(Wire):
     id: str = Field(description="First 32 hex digits of the content key: the same inputs give the same id.")
     state: BuildState
-    step: Literal["queued", "resolve", "fetch", "layers", "assemble", "push", "done"] = "queued"
+    step: Literal["queued", "base", "resolve", "fetch", "layers", "assemble", "push", "done"] = "queued"
     owners: tuple[str, ...] = ()
     request: BuildRequest
     image: ImageReference | None = None

@@ -5,40 +5,54 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from image_builder.contract import LayerKind
+from image_builder.errors import BuildError
 from image_builder.lock import PinnedWheel
+from image_builder.oci.base_tree import NOTHING_UNUSUAL, Underlay
 from image_builder.plan import FORMAT, BuildPlan
 from image_builder.source_tree import SourceFile
 
 LARGE = 10_000_000
 """Bytes from which a wheel gets a layer of its own."""
+_LAYERS_MAX = 100
+"""Of an image, its base included; old engines stop at 126."""
 _WHEEL_LAYERS_MAX = 45
-"""Each with one of bytecode beside it. Of the 100 layers that an image may have (old engines stop at 126 in all), the
-rest is for a base and the program."""
+"""Each with one of bytecode beside it."""
 
 
 @dataclass(frozen=True, slots=True)
 class LayerPlan:
-    """One layer to be. Same key, same bytes. name: identifies it within the image, for people."""
+    """One layer to be. Same key, same bytes. name: identifies it within the image, for people.
+
+    under: what of the base its entries pass. interpreter: of the base, absolute, where the layer makes links to it.
+    """
 
     name: str
     kind: LayerKind
     key: str
     wheels: tuple[PinnedWheel, ...] = ()
     files: tuple[SourceFile, ...] = ()
+    under: Underlay = NOTHING_UNUSUAL
+    interpreter: str = ""
 
 
-def wheel_layers(wheels: Sequence[PinnedWheel], sizes: Mapping[str, int], python: str) -> list[LayerPlan]:
+def wheel_layers(
+    wheels: Sequence[PinnedWheel], sizes: Mapping[str, int], python: str, *, base: int = 0
+) -> list[LayerPlan]:
     """Large wheels one by one, the largest first; the small ones together, after them.
 
     Args:
         sizes: sha256 -> bytes, of every wheel.
+        base: layers of the base.
+
+    Raises:
+        BuildError: code `too_many_layers`: the base leaves no room.
     """
     by_size = sorted(wheels, key=lambda wheel: (-sizes[wheel.sha256], wheel.name))
-    large = [wheel for wheel in by_size if sizes[wheel.sha256] >= LARGE][:_WHEEL_LAYERS_MAX]
+    large = [wheel for wheel in by_size if sizes[wheel.sha256] >= LARGE][: _room(base)]
     small = tuple(wheel for wheel in wheels if wheel not in large)
     layers = [_wheel_layer("wheel", (wheel,), python, f"{wheel.name} {wheel.version}") for wheel in large]
     if small:
@@ -64,15 +78,36 @@ def bytecode_layers(layers: Sequence[LayerPlan], python: str, magic: str) -> lis
     ]
 
 
-def file_layers(plan: BuildPlan) -> list[LayerPlan]:
-    """Weights (if any), the program, and the launcher (if there is something to run before the program)."""
+def _room(base: int) -> int:
+    """How many wheels may have a layer of their own. The small ones, with bytecode, and three more come beside them."""
+    room = (_LAYERS_MAX - base - 5) // 2
+    if room < 0:
+        raise BuildError(
+            f"the base image has {base} layers; with ours an image may have {_LAYERS_MAX}",
+            "Name a base image with fewer layers.",
+            code="too_many_layers",
+        )
+    return min(room, _WHEEL_LAYERS_MAX)
+
+
+def over(layer: LayerPlan, under: Underlay) -> LayerPlan:
+    """The layer for a base. One that passes nothing unusual is the same on every base: it is made and sent once."""
+    return replace(layer, key=_key("over", layer=layer.key, **asdict(under)), under=under) if under else layer
+
+
+def file_layers(plan: BuildPlan, interpreter: str = "") -> list[LayerPlan]:
+    """Weights (if any), the program, and what starts it, if that needs something: links to the interpreter of the
+    base, or commands to be run before.
+    """
     layers = []
     if plan.weights:
         layers.append(_file_layer("weights", plan.weights, plan.workdir))
     layers.append(_file_layer("program", plan.files, plan.workdir))
-    if plan.pre_exec:
-        key = _key("config", pre_exec=plan.pre_exec, entrypoint=plan.entrypoint)
-        layers.append(LayerPlan("config", "config", key))
+    if plan.pre_exec or interpreter:
+        linked = {"interpreter": interpreter, "python": plan.request.python} if interpreter else {}
+        started = {"pre_exec": plan.pre_exec, "entrypoint": plan.entrypoint} if plan.pre_exec else {}
+        key = _key("config", **started, **linked)
+        layers.append(LayerPlan("config", "config", key, interpreter=interpreter))
     return layers
 
 

@@ -1,40 +1,51 @@
-"""One build, from plan to image: resolve, fetch, layers, assemble."""
+"""One build, from plan to image: base, resolve, fetch, layers, assemble, push."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 from weakref import WeakValueDictionary
 
+import httpx
+
 from image_builder.assemble import assemble
+from image_builder.base_step import Groundwork, base_plans
 from image_builder.bytecode import compile_wheels
 from image_builder.contents import describe
 from image_builder.contents_store import ContentsStore
-from image_builder.contract import ImageReference, LayerProgress
+from image_builder.contract import SCRATCH, ImageReference, LayerProgress, LayerState
 from image_builder.errors import FetchFailed
 from image_builder.fetch import WheelStore
 from image_builder.file_hashes import FileHashes
+from image_builder.foundation import Foundation
 from image_builder.index_credentials import forget_open_locks
 from image_builder.interpreters import Interpreters
-from image_builder.layer_plan import LayerPlan, bytecode_layers, file_layers, wheel_layers
+from image_builder.layer_plan import LayerPlan, bytecode_layers, file_layers, over, wheel_layers
 from image_builder.layers.index import Layer, LayerIndex
 from image_builder.layers.make import Materials, make_layer
 from image_builder.layers.tar import Entry
 from image_builder.leases import Leases
 from image_builder.lock import Lock, PinnedWheel
+from image_builder.network import registry_client
+from image_builder.oci.base import find_base
+from image_builder.oci.credentials import DockerConfig
 from image_builder.oci.layout import Layout
+from image_builder.oci.pushed import Pushed
+from image_builder.oci.reference import parse
+from image_builder.oci.registries import Registries
 from image_builder.pip_settings import resolver_environment
 from image_builder.plan import BuildPlan
 from image_builder.progress import LayerBoard
+from image_builder.publish import Publisher
 from image_builder.resolve import forget, resolve
 from image_builder.scratch import Scratch
 from image_builder.work import StopFlag, each, in_thread
 
-Step = Literal["resolve", "fetch", "layers", "assemble"]
+Step = Literal["base", "resolve", "fetch", "layers", "assemble", "push"]
 
 
 class Reporter(Protocol):
@@ -46,18 +57,30 @@ class Reporter(Protocol):
         """The newest state of one layer; `name` is its identity within the build."""
         ...
 
+    def base(self, reference: str) -> None:
+        """The base image that was found, by its digest."""
+        ...
+
     def log(self, message: str) -> None:
         """One line for people."""
         ...
 
 
+@dataclass(frozen=True)
+class Network:
+    """How registries are reached. insecure: those that are spoken to without TLS, besides those on loopback."""
+
+    insecure: Sequence[str] = ()
+    connect: Callable[[Mapping[str, str]], httpx.AsyncClient] = registry_client
+
+
 class Workshop:
     """The builder's folders and caches, shared by all builds of a process. Use it in one event loop.
 
-    folder: STATE_DIR/builder. environ: where the host's index, proxy and CA settings are looked up.
+    folder: STATE_DIR/builder. environ: where the host's index, proxy, CA and docker settings are looked up.
     """
 
-    def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, environ: Mapping[str, str], network: Network) -> None:
         self.folder = folder
         self.leases = Leases(folder)
         self.layout = Layout(folder / "images", self.leases.use)
@@ -69,17 +92,19 @@ class Workshop:
         self.scratch = Scratch(folder / "scratch")
         self.interpreters = Interpreters(environ)
         self.slots = asyncio.Semaphore(max(2, os.cpu_count() or 2))
+        self.pushed = Pushed(folder / "pushed")
+        self._network = network
         self._environ = environ
         self._resolver_environ: dict[str, str] | None = None
         self._making: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @classmethod
-    def open(cls, state_dir: Path, environ: Mapping[str, str]) -> Workshop:
+    def open(cls, state_dir: Path, environ: Mapping[str, str], network: Network | None = None) -> Workshop:
         """Make STATE_DIR/builder ready; leftovers of dead builders are swept. Blocking."""
         folder = state_dir / "builder"
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)  # projects' files and settings are no business of other users
-        workshop = cls(folder, environ)
+        workshop = cls(folder, environ, network or Network())
         workshop.layout.prepare()
         workshop.index.prepare()
         workshop.wheels.prepare()
@@ -94,6 +119,15 @@ class Workshop:
         if self._resolver_environ is None:
             self._resolver_environ = await resolver_environment(self._environ)
         return self._resolver_environ
+
+    async def registries(self) -> Registries:
+        """For one build; use it as a context manager."""
+        environ = await self.resolver_environ()
+        return Registries(
+            lambda: self._network.connect(environ),
+            DockerConfig(self._environ),
+            insecure=self._network.insecure,
+        )
 
     def making(self, key: str) -> asyncio.Lock:
         """Held while a layer or wheel is made, so that two builds do not make the same one."""
@@ -111,6 +145,12 @@ class _Job:
     workshop: Workshop
     report: Reporter
     board: LayerBoard
+    registries: Registries
+    foundation: Foundation | None = None
+
+    @property
+    def groundwork(self) -> Groundwork:
+        return Groundwork(self.workshop.layout, self.workshop.folder / "bases", self.registries, self.board)
 
 
 async def build(plan: BuildPlan, workshop: Workshop, report: Reporter) -> ImageReference:
@@ -122,15 +162,50 @@ async def build(plan: BuildPlan, workshop: Workshop, report: Reporter) -> ImageR
         BuildError: with the words for the person who can mend it.
     """
     with workshop.leases.taken():
-        return await _build(_Job(plan, workshop, report, LayerBoard(report.layer)))
+        async with await workshop.registries() as registries:
+            return await _build(_Job(plan, workshop, report, LayerBoard(report.layer), registries))
 
 
 async def _build(job: _Job) -> ImageReference:
+    job = await _based(job)
     lock, layers = await _resolve_and_fetch(job)
     job.report.step("layers")
     made = await each(_layer(job, layer) for layer in layers)
     job.report.step("assemble")
-    return await in_thread(lambda _: _assemble(job, lock, layers, made))
+    image = await in_thread(lambda _: _assemble(job, lock, layers, made))
+    return await _delivered(job, image, layers)
+
+
+async def _based(job: _Job) -> _Job:
+    """The job, on the base image that was asked for as it is now."""
+    request = job.plan.request
+    if request.base_image == SCRATCH:
+        return job
+    job.report.step("base")
+    named = request.base_image or f"python:{request.python}-slim"
+    base = await find_base(named, request.platform, job.registries)
+    job.report.base(base.reference)
+    async with job.workshop.making(base.digest):
+        return replace(job, foundation=await job.groundwork.lay(base, request.python))
+
+
+async def _delivered(job: _Job, image: ImageReference, layers: Sequence[LayerPlan]) -> ImageReference:
+    """The image where it was asked for: in a registry, or whole in the builder's own store."""
+    base = job.foundation.base if job.foundation else None
+    if job.plan.request.push is None:
+        if base is not None:
+            await job.groundwork.complete(base)
+        return image
+    job.report.step("push")
+
+    def told(layer: LayerPlan, state: LayerState | None, done: int) -> None:
+        job.board.publish(layer, state, done)
+
+    publisher = Publisher(
+        parse(job.plan.request.push), job.workshop.layout, job.registries, job.workshop.pushed, told, base
+    )
+    rows = [*(base_plans(base) if base else ()), *layers]
+    return image.model_copy(update={"pushed": await publisher.publish(image.digest, rows)})
 
 
 async def _resolve_and_fetch(job: _Job) -> tuple[Lock, list[LayerPlan]]:
@@ -162,9 +237,7 @@ async def _fetch(job: _Job, lock: Lock) -> list[LayerPlan]:
         job.report.log(f"fetching {', '.join(wheel.filename for wheel in unsized)}")
         await job.workshop.wheels.fetch(unsized, await job.workshop.resolver_environ(), lambda _wheel, _done: None)
     sizes = {wheel.sha256: _size(job, wheel) or 0 for wheel in lock.wheels}
-    wheels = wheel_layers(lock.wheels, sizes, job.plan.request.python)
-    bytecode = _bytecode(job, wheels)
-    layers = [*wheels, *bytecode, *file_layers(job.plan)]
+    wheels, bytecode, layers = _layers(job, lock, sizes)
     job.board.expect(layers)
     await each(_fetch_layer(job, layer, sizes) for layer in wheels)
     await each(_fetch_layer(job, layer, sizes) for layer in bytecode)
@@ -172,6 +245,23 @@ async def _fetch(job: _Job, lock: Lock) -> list[LayerPlan]:
         _tell_fetched(job, layer, sizes, absent)
     await in_thread(lambda _: job.workshop.index.remember_wheel_sizes(sizes))
     return layers
+
+
+def _layers(
+    job: _Job, lock: Lock, sizes: Mapping[str, int]
+) -> tuple[list[LayerPlan], list[LayerPlan], list[LayerPlan]]:
+    """Those of wheels, those of bytecode, and all."""
+    foundation = job.foundation
+    base = len(foundation.base.layers) if foundation else 0
+    wheels = wheel_layers(lock.wheels, sizes, job.plan.request.python, base=base)
+    bytecode = _bytecode(job, wheels)
+    files = file_layers(job.plan, foundation.interpreter if foundation else "")
+    if foundation is not None:
+        workdir = job.plan.workdir
+        wheels, bytecode, files = (
+            [over(layer, foundation.under(layer.kind, workdir)) for layer in rows] for rows in (wheels, bytecode, files)
+        )
+    return wheels, bytecode, [*wheels, *bytecode, *files]
 
 
 def _bytecode(job: _Job, wheels: list[LayerPlan]) -> list[LayerPlan]:
@@ -205,7 +295,8 @@ async def _fetch_layer(job: _Job, layer: LayerPlan, sizes: Mapping[str, int]) ->
 
 def _assemble(job: _Job, lock: Lock, layers: Sequence[LayerPlan], made: Sequence[Layer]) -> ImageReference:
     """The image, and a note of what is in it."""
-    image = assemble(job.plan, lock, layers, made, job.workshop.layout)
+    base = job.foundation.base if job.foundation else None
+    image = assemble(job.plan, lock, list(zip(layers, made, strict=True)), job.workshop.layout, base)
     licenses = job.workshop.contents.licenses(lock.wheels, job.workshop.wheels.path)
     job.workshop.contents.keep(image.digest, describe(lock, layers, made, licenses))
     return image

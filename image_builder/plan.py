@@ -16,6 +16,7 @@ from image_builder.contract import SCRATCH, BuildRequest, Requirement
 from image_builder.errors import BadBuildRequest
 from image_builder.file_hashes import FileHashes
 from image_builder.interpreters import Interpreter
+from image_builder.oci.reference import parse
 from image_builder.source_tree import SourceFile, read_tree
 from image_builder.work import StopFlag
 
@@ -165,11 +166,11 @@ def _check_supported(request: BuildRequest) -> None:
             "Remove custom_packages.apt from build.components; a build engine comes with the next release.",
             code="system_packages_unsupported",
         )
-    if request.push is not None:
+    if request.push is not None and parse(request.push).digest:
         raise BadBuildRequest(
-            f"publishing to a registry ({request.push[:200]}) comes with the next release",
-            "Remove build.image_uri to keep the image in the builder's own store.",
-            code="registry_unsupported",
+            f"an image cannot be published as {request.push[:200]}: its digest is not known before it is made",
+            "Name a tag in build.image_uri, e.g. registry/team/model:1.",
+            code="bad_image_reference",
         )
     if request.engine is not None:
         raise BadBuildRequest(
@@ -177,12 +178,8 @@ def _check_supported(request: BuildRequest) -> None:
             "Remove build.engine; the image is then assembled without one.",
             code="engine_unsupported",
         )
-    if request.base_image != SCRATCH:
-        raise BadBuildRequest(
-            f"the base image {request.base_image or f'python:{request.python}-slim'} cannot be fetched by this release",
-            "Set build.base_image: scratch.",
-            code="base_image_unsupported",
-        )
+    if request.base_image not in (None, SCRATCH):
+        parse(str(request.base_image))
 
 
 def _check_workdir(workdir: str) -> None:

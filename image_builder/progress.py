@@ -61,14 +61,14 @@ class LayerBoard:
             )
         )
 
-    def publish(self, layer: LayerPlan, state: LayerState, done: int = 0) -> None:
+    def publish(self, layer: LayerPlan, state: LayerState | None, done: int = 0) -> None:
         """A layer on its way to a registry: `fetching` (of a base) and `pushing` with the bytes that came or went, then
-        `mounted` or `uploaded`.
+        `mounted` or `uploaded`. None: it is there already.
         """
         known = self._rows[layer.name]
         if state in ("fetching", "pushing"):
             self.advance(layer, state, done, known.size)
-        else:
+        elif state is not None:
             self._update(known.model_copy(update={"state": state, "done": known.size, "total": known.size}))
 
     def _update(self, row: LayerProgress) -> None:

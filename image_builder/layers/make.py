@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from image_builder.errors import ResolveFailed
@@ -13,7 +13,9 @@ from image_builder.layers.files import file_entries, launcher_entries
 from image_builder.layers.gzip_chain import GzipChain
 from image_builder.layers.index import Layer
 from image_builder.layers.tar import Entry, PathConflict, write_tar
+from image_builder.layers.venv import venv_entries
 from image_builder.layers.wheels import wheel_entries
+from image_builder.oci.base_tree import Underlay
 from image_builder.oci.layout import Layout
 from image_builder.plan import BuildPlan
 from image_builder.work import StopFlag
@@ -42,12 +44,12 @@ def make_layer(layer: LayerPlan, materials: Materials, progress: Progress, flag:
         SourceChanged, ResolveFailed (an unsound wheel), DiskFull
     """
     with contextlib.ExitStack() as opened:
-        entries = _entries(layer, materials, opened)
+        entries = _placed(_entries(layer, materials, opened), layer.under)
         total = sum(entry.content.size for entry in entries)
         writer = opened.enter_context(materials.layout.writer(expected=_expected(layer, materials, total)))
         chain = opened.enter_context(GzipChain(writer.write, lambda done: progress(min(done, total), total)))
         try:
-            write_tar(entries, chain, flag)
+            write_tar(entries, chain, flag, layer.under.folders)
         except PathConflict as error:
             raise ResolveFailed(
                 f"{layer.name}: {error}", "Leave one of the packages out, or pin another version.", code="path_conflict"
@@ -57,10 +59,21 @@ def make_layer(layer: LayerPlan, materials: Materials, progress: Progress, flag:
         return Layer(writer.commit(), diff_id, writer.size)
 
 
+def _placed(entries: list[Entry], under: Underlay) -> list[Entry]:
+    """A path that names a link of the base as a folder would hide all that lies behind the link."""
+    if not under:
+        return entries
+    return [
+        replace(entry, path=under.real(entry.path) if entry.kind == "folder" else under.place(entry.path))
+        for entry in entries
+    ]
+
+
 def _entries(layer: LayerPlan, materials: Materials, opened: contextlib.ExitStack) -> list[Entry]:
     plan = materials.plan
     if layer.kind == "config":
-        return launcher_entries(plan.pre_exec, plan.entrypoint)
+        launcher = launcher_entries(plan.pre_exec, plan.entrypoint) if plan.pre_exec else []
+        return [*launcher, *(venv_entries(layer.interpreter, plan.request.python) if layer.interpreter else [])]
     if layer.kind in ("program", "weights"):
         return file_entries(plan.source, layer.files, plan.workdir)
     if layer.kind == "bytecode":

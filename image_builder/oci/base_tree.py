@@ -89,6 +89,9 @@ class Underlay:
         )
 
 
+NOTHING_UNUSUAL = Underlay()
+
+
 @dataclass(frozen=True, slots=True)
 class BaseTree:
     """pythons: X.Y -> absolute path of the interpreter itself. own_venv: /opt/venv is there and holds something."""

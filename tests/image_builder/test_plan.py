@@ -145,10 +145,10 @@ def test_a_missing_folder_is_named(project: Path) -> None:
     ("changes", "code"),
     [
         ({"system_packages": ("vim",)}, "system_packages_unsupported"),
-        ({"push": "registry.example/x"}, "registry_unsupported"),
+        ({"push": "registry.example/x@sha256:" + "a" * 64}, "bad_image_reference"),
+        ({"push": "http://registry.example/x"}, "bad_image_reference"),
         ({"engine": "docker"}, "engine_unsupported"),
-        ({"base_image": "debian:12"}, "base_image_unsupported"),
-        ({"base_image": None}, "base_image_unsupported"),
+        ({"base_image": "Debian:12"}, "bad_image_reference"),
         ({"workdir": "/opt/venv/x"}, "bad_workdir"),
         ({"workdir": "/../.."}, "bad_workdir"),
         ({"entrypoint": ()}, "bad_command"),

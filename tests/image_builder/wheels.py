@@ -92,6 +92,7 @@ class Notes:
         self.steps: list[str] = []
         self.layers: dict[str, LayerProgress] = {}
         self.logs: list[str] = []
+        self.bases: list[str] = []
         self._at = at
 
     def step(self, name: Step) -> None:
@@ -101,6 +102,9 @@ class Notes:
     def layer(self, progress: LayerProgress) -> None:
         self.layers[progress.name] = progress
         self._at(f"{progress.kind}:{progress.state}")
+
+    def base(self, reference: str) -> None:
+        self.bases.append(reference)
 
     def log(self, message: str) -> None:
         self.logs.append(message)

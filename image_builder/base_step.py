@@ -1,0 +1,60 @@
+"""The first step of a build on a base image: its layers are known, its tree is read, and it is judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from image_builder.foundation import Foundation, founded
+from image_builder.layer_plan import LayerPlan
+from image_builder.layers.index import Layer
+from image_builder.oci.base import BaseImage, BaseLayer, fetch_layers
+from image_builder.oci.base_scan import known_tree, scan
+from image_builder.oci.layout import Layout
+from image_builder.oci.registries import Registries
+from image_builder.progress import LayerBoard
+from image_builder.work import in_thread
+
+
+def base_plans(base: BaseImage) -> list[LayerPlan]:
+    """A row for each layer, the lowest first."""
+    return [LayerPlan(f"base {count}", "base", layer.digest) for count, layer in enumerate(base.layers, 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Groundwork:
+    """What a base is read with. folder: where trees are kept."""
+
+    layout: Layout
+    folder: Path
+    registries: Registries
+    board: LayerBoard
+
+    async def lay(self, base: BaseImage, python: str) -> Foundation:
+        """Judge a base; only one that was never seen before is fetched for it.
+
+        Raises:
+            BuildError: as `fetch_layers`, `scan` and `founded`.
+        """
+        plans = base_plans(base)
+        self.board.expect(plans)
+        tree = known_tree(base, self.folder)
+        if tree is None:
+            await self.complete(base)
+            tree = await in_thread(lambda flag: scan(base, self.layout, self.folder, flag))
+        for plan, layer in zip(plans, base.layers, strict=True):
+            self.board.settle(plan, Layer(layer.digest, layer.diff_id, layer.size), "reused")
+        return founded(base, tree, python)
+
+    async def complete(self, base: BaseImage) -> None:
+        """Bring the layers here that are not. Raises as `fetch_layers`."""
+        rows = {layer.digest: plan for plan, layer in zip(base_plans(base), base.layers, strict=True)}
+        missing = [layer for layer in base.layers if not self.layout.has(layer.digest)]
+
+        def told(layer: BaseLayer, done: int) -> None:
+            self.board.advance(rows[layer.digest], "fetching", done, layer.size)
+
+        await fetch_layers(base, self.layout, self.registries, told)
+        for layer in missing:
+            self.board.fetched(rows[layer.digest], layer.size)
+            self.board.settle(rows[layer.digest], Layer(layer.digest, layer.diff_id, layer.size), "reused")
