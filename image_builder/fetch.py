@@ -61,6 +61,18 @@ class WheelStore:
         except FileNotFoundError:
             return None
 
+    def keep(self, file: Path, flag: StopFlag) -> tuple[str, int]:
+        """Take in a wheel made here; its sha256 and size. Blocking."""
+        digest, size = hashlib.sha256(), 0
+        with file.open("rb") as data, PartialFile(self._folder, expected=file.stat().st_size) as partial:
+            while chunk := data.read(_CHUNK):
+                flag.check()
+                _store(partial, digest, chunk, flag)
+                size += len(chunk)
+            self._use(self._folder / f"{digest.hexdigest()}.whl")
+            partial.move_to(f"{digest.hexdigest()}.whl")
+        return digest.hexdigest(), size
+
     async def fetch(
         self,
         wheels: Collection[PinnedWheel],

@@ -8,13 +8,21 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 from packaging.markers import Environment
-from packaging.pylock import Package, PackageArchive, PackageWheel, Pylock, PylockSelectError, PylockValidationError
+from packaging.pylock import (
+    Package,
+    PackageArchive,
+    PackageSdist,
+    PackageWheel,
+    Pylock,
+    PylockSelectError,
+    PylockValidationError,
+)
 from packaging.tags import Tag, compatible_tags, cpython_tags, mac_platforms
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
@@ -43,11 +51,21 @@ class PinnedWheel:
 
 
 @dataclass(frozen=True, slots=True)
+class PinnedSource(PinnedWheel):
+    """A source archive, to be built into a wheel."""
+
+
+@dataclass(frozen=True, slots=True)
 class Lock:
-    """text: the pylock.toml. wheels: sorted by name."""
+    """text: the pylock.toml. wheels: sorted by name. sources: of packages without a wheel that fits, by name."""
 
     text: str
     wheels: tuple[PinnedWheel, ...]
+    sources: tuple[PinnedSource, ...] = ()
+
+    def with_built(self, built: Sequence[PinnedWheel]) -> Lock:
+        """The same with wheels in place of its sources."""
+        return Lock(self.text, tuple(sorted([*self.wheels, *built], key=lambda wheel: (wheel.name, wheel.sha256))))
 
     @property
     def digest(self) -> str:
@@ -56,14 +74,18 @@ class Lock:
         return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
 
-def read_lock(text: str, platform: Platform, python: str) -> Lock:
-    """Choose the wheels for a platform and python X.Y.
+def read_lock(text: str, platform: Platform, python: str, *, allowed: Collection[str] | None = None) -> Lock:
+    """Choose the wheels for a platform and python X.Y, or the sources of packages that have no such wheel.
+
+    Args:
+        allowed: sha256 (hex) of the files that may be chosen; None: any.
 
     Raises:
-        ResolveFailed: a package has no wheel that fits, or no sha256.
+        ResolveFailed: nothing of a package fits, or it has no sha256.
     """
     try:
-        pylock = Pylock.from_dict(tomllib.loads(text))
+        content = tomllib.loads(text)
+        pylock = Pylock.from_dict(content if allowed is None else _only(content, allowed))
         chosen = list(
             pylock.select(environment=target_environment(platform, python), tags=list(target_tags(platform, python)))
         )
@@ -73,8 +95,30 @@ def read_lock(text: str, platform: Platform, python: str) -> Lock:
             "Ask for versions that come as wheels for this python and platform.",
             code="no_matching_wheel",
         ) from error
-    wheels = [_pinned(package, artifact) for package, artifact in chosen]
-    return Lock(text, tuple(sorted(wheels, key=lambda wheel: (wheel.name, wheel.sha256))))
+    files = sorted((_pinned(*row) for row in chosen), key=lambda file: (file.name, file.sha256))
+    sources = tuple(file for file in files if isinstance(file, PinnedSource))
+    return Lock(text, tuple(file for file in files if file not in sources), sources)
+
+
+def _only(content: dict[str, Any], allowed: Collection[str]) -> dict[str, Any]:
+    """A pylock.toml without the files whose sha256 is not allowed."""
+
+    def kept(file: dict[str, Any]) -> bool:
+        return file.get("hashes", {}).get("sha256") in allowed
+
+    packages = []
+    for package in content.get("packages", []):
+        wheels = [wheel for wheel in package.get("wheels", []) if kept(wheel)]
+        sdist = {"sdist": package["sdist"]} if "sdist" in package and kept(package["sdist"]) else {}
+        if not wheels and not sdist:
+            raise ResolveFailed(
+                f"no file of {package['name']} {package.get('version', '')} that was found has a hash of the lock",
+                "Make the lock anew with the indexes that the builder uses.",
+                code="hash_mismatch",
+            )
+        rest = {key: value for key, value in package.items() if key not in ("wheels", "sdist")}
+        packages.append({**rest, **({"wheels": wheels} if wheels else {}), **sdist})
+    return {**content, "packages": packages}
 
 
 def cuda_parts(lock: Lock, asked: Collection[str]) -> list[str]:
@@ -134,11 +178,14 @@ def _platforms(platform: Platform) -> list[str]:
 
 
 def _pinned(package: Package, artifact: object) -> PinnedWheel:
-    if not isinstance(artifact, PackageWheel | PackageArchive) or not artifact.url:
+    if not isinstance(artifact, PackageWheel | PackageSdist | PackageArchive) or not artifact.url:
         raise _source_only(package)
     filename = unquote(urlsplit(artifact.url).path).rpartition("/")[2]
+    kind = PinnedSource if isinstance(artifact, PackageSdist) else PinnedWheel
     try:
-        parse_wheel_filename(filename)
+        version = str(package.version or parse_wheel_filename(filename)[1])
+        if kind is PinnedWheel:
+            parse_wheel_filename(filename)
     except InvalidWheelFilename as error:
         raise _source_only(package) from error
     sha256 = artifact.hashes.get("sha256", "")
@@ -148,13 +195,12 @@ def _pinned(package: Package, artifact: object) -> PinnedWheel:
             "Use an index that does, so that what is installed can be verified.",
             code="hash_missing",
         )
-    version = str(package.version or parse_wheel_filename(filename)[1])
-    return PinnedWheel(str(package.name), version, filename, artifact.url, sha256, artifact.size)
+    return kind(str(package.name), version, filename, artifact.url, sha256, artifact.size)
 
 
 def _source_only(package: Package) -> ResolveFailed:
     return ResolveFailed(
-        f"{package.name} {package.version or ''} comes as source only".replace("  ", " "),
-        "Ask for a version that comes as a wheel; building packages from source comes with the next release.",
+        f"{package.name} {package.version or ''} is neither a wheel nor a released source archive".replace("  ", " "),
+        "Ask for a version that comes as a wheel.",
         code="source_package_unsupported",
     )

@@ -1,125 +1,204 @@
-"""Python requirements become a lock: exact wheels with hashes, by uv, for the target's python and platform."""
+"""Python requirements become a lock: exact files with hashes, by uv, for the target's python and platform.
+
+The newest version that fits wins, as with pip, whether it comes as a wheel or as source only. Where a source cannot be
+built (another platform or python than this machine's), the newest version with a wheel serves, and the log says so:
+an old version is never taken in silence.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-
-import uv
 
 from image_builder.contract import BuildRequest
 from image_builder.disk import write_whole
 from image_builder.errors import BuildError, ResolveFailed
-from image_builder.index_credentials import without_credentials
-from image_builder.lock import Lock, cuda_parts, read_lock, uv_platform
+from image_builder.lock import Lock, cuda_parts, read_lock, target_environment
 from image_builder.pip_settings import INDEX_NAMES
 from image_builder.plan import check_requirement
-from image_builder.resolver_words import failure
-from image_builder.work import in_thread, run
+from image_builder.project_lock import ProjectLock, check_wishes
+from image_builder.resolver_words import is_about_building
+from image_builder.uv_program import compile_lines
+from image_builder.work import in_thread
 
-_FORMAT = 1
-_SECONDS = 600
+_FORMAT = 2
 _HEADER = 'lock-version = "1.0"\ncreated-by = "cloud-deploy"\npackages = []\n'
+_WHEELS_ONLY = ("--only-binary", ":all:")
+_CPU_TORCH = ("--torch-backend", "cpu")
 
 
-async def resolve(request: BuildRequest, locks: Path, environ: Mapping[str, str], log: Callable[[str], None]) -> Lock:
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What is to be resolved. lock: what the project brings. buildable: whether sources can be built into wheels."""
+
+    request: BuildRequest
+    lock: ProjectLock | None = None
+    buildable: bool = False
+
+    @property
+    def lines(self) -> list[str]:
+        """As parsed and written again: nothing but a requirement can reach uv, whatever the text held."""
+        return sorted({str(check_requirement(requirement)) for requirement in self.request.requirements})
+
+    @property
+    def asked(self) -> list[str]:
+        return [check_requirement(requirement).name for requirement in self.request.requirements]
+
+
+async def resolve(wishes: Wishes, locks: Path, environ: Mapping[str, str], log: Callable[[str], None]) -> Lock:
     """The lock of a request: the one kept in `locks` if the same was asked before, else a new one.
 
     Args:
         environ: as `pip_settings.resolver_environment` gives it.
 
     Raises:
-        ResolveFailed: names the requirement and its line.
+        ResolveFailed: names the requirement and its line, or the line of the project's lock.
     """
-    if not request.requirements:
+    request = wishes.request
+    if not request.requirements and wishes.lock is None:
         return read_lock(_HEADER, request.platform, request.python)
-    path = locks / f"{lock_key(request, environ)}.toml"
+    path = _path(wishes, locks, environ)
     if path.exists():
         log("requirements are unchanged: the lock made before is used")
-        return read_lock(path.read_text(encoding="utf-8"), request.platform, request.python)
-    lock = await _resolve_for_accelerator(request, environ, log)
+        return _read(wishes, path.read_text(encoding="utf-8"))
+    lock = (
+        await _from_project(wishes, wishes.lock, environ, log) if wishes.lock else await _newest(wishes, environ, log)
+    )
     await in_thread(lambda _: write_whole(path, lock.text.encode()))
     return lock
 
 
-def forget(request: BuildRequest, locks: Path, environ: Mapping[str, str]) -> None:
+def forget(wishes: Wishes, locks: Path, environ: Mapping[str, str]) -> None:
     """Drop the lock kept for a request, so that it is resolved anew."""
-    (locks / f"{lock_key(request, environ)}.toml").unlink(missing_ok=True)
+    _path(wishes, locks, environ).unlink(missing_ok=True)
 
 
-def lock_key(request: BuildRequest, environ: Mapping[str, str]) -> str:
+def lock_key(wishes: Wishes, environ: Mapping[str, str]) -> str:
     """64 hex digits over all that a lock depends on, besides what the indexes hold on that day. Pure."""
     parts = {
         "format": _FORMAT,
-        "requirements": _lines(request),
-        "platform": request.platform,
-        "python": request.python,
-        "accelerator": request.accelerator,
+        "requirements": wishes.lines,
+        "lock": [wishes.lock.is_pylock, wishes.lock.text] if wishes.lock else None,
+        "platform": wishes.request.platform,
+        "python": wishes.request.python,
+        "accelerator": wishes.request.accelerator,
+        "buildable": wishes.buildable,
         "indexes": {name: environ[name] for name in INDEX_NAMES if environ.get(name)},
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-async def _resolve_for_accelerator(
-    request: BuildRequest, environ: Mapping[str, str], log: Callable[[str], None]
+def _path(wishes: Wishes, locks: Path, environ: Mapping[str, str]) -> Path:
+    return locks / f"{lock_key(wishes, environ)}.toml"
+
+
+def _read(wishes: Wishes, text: str) -> Lock:
+    allowed = wishes.lock.hashes if wishes.lock else None
+    return read_lock(text, wishes.request.platform, wishes.request.python, allowed=allowed)
+
+
+async def _from_project(
+    wishes: Wishes, given: ProjectLock, environ: Mapping[str, str], log: Callable[[str], None]
+) -> Lock:
+    """Exactly what the project's lock says, by its hashes."""
+    request = wishes.request
+    check_wishes(given, request.requirements, target_environment(request.platform, request.python))
+    if settings := given.ignored_settings():
+        log(f"{given.name}: {', '.join(settings)} left out: the builder's host says where packages come from")
+    if given.is_pylock:
+        lock = _read(wishes, given.text)
+    else:
+        lock = _read(wishes, await _pinned(wishes, given, environ, log))
+        await _tell_what_is_missing(wishes, given, environ, log)
+    if lock.sources and not wishes.buildable:
+        raise _source_only(lock, request)
+    if request.accelerator == "cpu" and (found := cuda_parts(lock, wishes.asked)):
+        log(f"{given.name} brings CUDA although accelerator is cpu: {', '.join(found[:5])}")
+    return lock
+
+
+async def _pinned(wishes: Wishes, given: ProjectLock, environ: Mapping[str, str], log: Callable[[str], None]) -> str:
+    lines = [pin.line for pin in given.pins]
+    try:
+        return await compile_lines(lines, wishes.request, environ, log, ("--no-deps",))
+    except ResolveFailed:
+        # CPU wheels of torch have an index of their own, unless the host has them.
+        if not any(pin.version.local == "cpu" for pin in given.pins):
+            raise
+    return await compile_lines(lines, wishes.request, environ, log, ("--no-deps", *_CPU_TORCH))
+
+
+async def _tell_what_is_missing(
+    wishes: Wishes, given: ProjectLock, environ: Mapping[str, str], log: Callable[[str], None]
+) -> None:
+    """A lock that lacks what its packages need is used as it is, as pip would, but not in silence."""
+    lines = [pin.line for pin in given.pins]
+    try:
+        whole = await compile_lines(lines, wishes.request, environ, lambda _: None, _WHEELS_ONLY)
+        needed = read_lock(whole, wishes.request.platform, wishes.request.python)
+    except BuildError as error:
+        log(f"warning: whether {given.name} is complete could not be judged: {error.problem.cause}")
+        return
+    missing = sorted({wheel.name for wheel in needed.wheels} - {pin.name for pin in given.pins})
+    if missing:
+        log(f"warning: {given.name} lacks what its packages need: {', '.join(missing)}")
+
+
+async def _newest(wishes: Wishes, environ: Mapping[str, str], log: Callable[[str], None]) -> Lock:
+    """The newest of all that fits; where that needs sources that cannot be built, the newest of the wheels."""
+    try:
+        lock = await _for_accelerator(wishes, environ, log)
+        if wishes.buildable or not lock.sources:
+            return lock
+        reason = _source_only(lock, wishes.request)
+    except ResolveFailed as error:
+        if not is_about_building(error.problem.cause):
+            raise
+        lock, reason = None, error
+    try:
+        wheels = await _for_accelerator(wishes, environ, log, *_WHEELS_ONLY)
+    except ResolveFailed as error:
+        raise reason from error
+    log(f"warning: {reason.problem.cause}; taken instead: {_taken(wheels, lock)}")
+    return wheels
+
+
+def _taken(wheels: Lock, newest: Lock | None) -> str:
+    """The versions that differ from the newest, of which some came as source only. Pure."""
+    if newest is None:
+        return "the newest versions that come as wheels"
+    known = {(file.name, file.version) for file in (*newest.wheels, *newest.sources)}
+    return ", ".join(f"{file.name} {file.version}" for file in wheels.wheels if (file.name, file.version) not in known)
+
+
+async def _for_accelerator(
+    wishes: Wishes, environ: Mapping[str, str], log: Callable[[str], None], *options: str
 ) -> Lock:
     """With `accelerator: cpu` a lock without CUDA, which torch's plain wheels would drag in, or an error."""
-    lock = await _compile(request, environ, log)
-    asked = [check_requirement(requirement).name for requirement in request.requirements]
-    if request.accelerator != "cpu" or not (found := cuda_parts(lock, asked)):
+    request, lines = wishes.request, wishes.lines
+    lock = _read(wishes, await compile_lines(lines, request, environ, log, options))
+    if request.accelerator != "cpu" or not (found := cuda_parts(lock, wishes.asked)):
         return lock
     log(f"left out for accelerator: cpu: {', '.join(found)}")
     try:
-        lock = await _compile(request, environ, log, "--torch-backend", "cpu")
+        lock = _read(wishes, await compile_lines(lines, request, environ, log, (*options, *_CPU_TORCH)))
     except ResolveFailed as error:
         raise _no_cpu_torch(found, error.problem.cause) from error
-    if found := cuda_parts(lock, asked):
+    if found := cuda_parts(lock, wishes.asked):
         raise _no_cpu_torch(found, "the index for CPU wheels has none that fits")
     return lock
 
 
-async def _compile(
-    request: BuildRequest, environ: Mapping[str, str], log: Callable[[str], None], *options: str
-) -> Lock:
-    argv = [
-        _uv_program(), "pip", "compile", "-", "--format", "pylock.toml", "--no-header", "--no-progress",
-        "--only-binary", ":all:", "--python-version", request.python,
-        "--python-platform", uv_platform(request.platform), *options,
-    ]  # fmt: skip
-    if environ.get("UV_NO_INDEX", "").lower() in ("1", "true", "yes", "on"):
-        argv.append("--no-index")  # our word: uv itself has no variable for it
-    # An empty folder: no pyproject.toml or uv.toml of a project may have a say.
-    with tempfile.TemporaryDirectory(prefix="cloud-deploy-") as folder:
-        done = await run(
-            argv,
-            {**environ, "UV_PYTHON_DOWNLOADS": "never", "NO_COLOR": "1"},
-            Path(folder),
-            data="\n".join(_lines(request)) + "\n",
-            seconds=_SECONDS,
-        )
-    output, errors = (without_credentials(text, environ) for text in (done.output, done.errors))
-    if done.code != 0:
-        raise failure(errors, request.requirements)
-    for line in errors.splitlines():
-        log(f"uv: {line.strip()}")
-    return read_lock(output, request.platform, request.python)
-
-
-def _lines(request: BuildRequest) -> list[str]:
-    """As parsed and written again: nothing but a requirement can reach uv, whatever the text held."""
-    return sorted({str(check_requirement(requirement)) for requirement in request.requirements})
-
-
-def _uv_program() -> str:
-    try:
-        return uv.find_uv_bin()
-    except FileNotFoundError as error:
-        raise BuildError(
-            "the resolver uv is not installed", "Run: pip install uv, where the image builder runs.", code="uv_missing"
-        ) from error
+def _source_only(lock: Lock, request: BuildRequest) -> ResolveFailed:
+    names = ", ".join(f"{source.name} {source.version}" for source in lock.sources)
+    return ResolveFailed(
+        f"{names}: source only, which this machine cannot build for python {request.python} on {request.platform}",
+        "Ask for a version that comes as a wheel, or run a builder with that python on such a machine.",
+        code="source_only",
+    )
 
 
 def _no_cpu_torch(found: list[str], reason: str) -> ResolveFailed:

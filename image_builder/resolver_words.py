@@ -28,8 +28,8 @@ _KINDS = (
     ),
     (
         r"building from source is disabled|no usable wheels|has no wheels\b(?! with)",
-        "source_package_unsupported",
-        "Ask for a version that comes as a wheel; building packages from source comes with the next release.",
+        "source_only",
+        "Ask for a version that comes as a wheel for the image's platform and python.",
     ),
     (
         r"no wheels with a matching|does not satisfy Python|depends on Python|wheels are available for",
@@ -104,3 +104,8 @@ def _places(cause: str, requirements: Sequence[Requirement]) -> str:
 def _speaks_of(cause: str, requirement: Requirement) -> bool:
     name = canonicalize_name(PythonRequirement(requirement.text).name)
     return re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-]|\.\w)", cause, re.IGNORECASE) is not None
+
+
+def is_about_building(cause: str) -> bool:
+    """True if packages that come as wheels might do where a source did not."""
+    return re.search(r"failed to (download and )?build|build backend|build isolation", cause, re.IGNORECASE) is not None
