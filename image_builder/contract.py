@@ -60,6 +60,11 @@ class BuildRequest(Wire):
         default=None, description="Image reference; `scratch` for layers only; None: python:X.Y-slim."
     )
     requirements: tuple[Requirement, ...] = ()
+    lock: str | None = Field(
+        default=None,
+        description="Requirements file with hashes, or pylock.toml, that says what is installed: a path below "
+        "`source`, or `../FILE` beside that folder. `requirements` given too must be met by it.",
+    )
     system_packages: tuple[str, ...] = Field(default=(), description="apt packages, `name` or `name=version`.")
     pre_exec: tuple[tuple[str, ...], ...] = Field(
         default=(), description="argv lists run in order before the entrypoint."

@@ -23,7 +23,7 @@ from image_builder.fetch import WheelStore
 from image_builder.file_hashes import FileHashes
 from image_builder.foundation import Foundation
 from image_builder.index_credentials import forget_open_locks
-from image_builder.interpreters import Interpreters
+from image_builder.interpreters import Interpreters, here
 from image_builder.layer_plan import LayerPlan, bytecode_layers, file_layers, over, wheel_layers
 from image_builder.layers.index import Layer, LayerIndex
 from image_builder.layers.make import Materials, make_layer
@@ -41,8 +41,9 @@ from image_builder.pip_settings import resolver_environment
 from image_builder.plan import BuildPlan
 from image_builder.progress import LayerBoard
 from image_builder.publish import Publisher
-from image_builder.resolve import forget, resolve
+from image_builder.resolve import Wishes, forget, resolve
 from image_builder.scratch import Scratch
+from image_builder.source_wheels import SourceWheels, Target
 from image_builder.work import StopFlag, each, in_thread
 
 Step = Literal["base", "resolve", "fetch", "layers", "assemble", "push"]
@@ -91,6 +92,7 @@ class Workshop:
         self.locks = folder / "locks"
         self.scratch = Scratch(folder / "scratch")
         self.interpreters = Interpreters(environ)
+        self.sources = SourceWheels(folder / "sources", self.wheels, self.scratch)
         self.slots = asyncio.Semaphore(max(2, os.cpu_count() or 2))
         self.pushed = Pushed(folder / "pushed")
         self._network = network
@@ -210,22 +212,52 @@ async def _delivered(job: _Job, image: ImageReference, layers: Sequence[LayerPla
 
 async def _resolve_and_fetch(job: _Job) -> tuple[Lock, list[LayerPlan]]:
     """A lock whose wheels are here. A lock made earlier may name what the index has no longer: it is made again."""
-    lock = await _resolve(job)
+    wishes = await _wishes(job)
     try:
-        return lock, await _fetch(job, lock)
+        return await _bring(job, await _resolve(job, wishes))
     except FetchFailed as error:
         if error.problem.retryable:
             raise
         job.report.log(f"{error.problem.cause}; the requirements are resolved again")
-    forget(job.plan.request, job.workshop.locks, await job.workshop.resolver_environ())
-    lock = await _resolve(job)
-    return lock, await _fetch(job, lock)
+    forget(wishes, job.workshop.locks, await job.workshop.resolver_environ())
+    return await _bring(job, await _resolve(job, wishes))
 
 
-async def _resolve(job: _Job) -> Lock:
+async def _wishes(job: _Job) -> Wishes:
+    return Wishes(job.plan.request, job.plan.lock, buildable=await _target(job) is not None)
+
+
+async def _target(job: _Job) -> Target | None:
+    """What sources are built for; None if this machine cannot build for the platform and python asked for."""
+    request = job.plan.request
+    if request.platform != here():
+        return None
+    found = await in_thread(lambda _: job.workshop.interpreters.find(request.python))
+    return Target(request.platform, found) if found else None
+
+
+async def _resolve(job: _Job, wishes: Wishes) -> Lock:
     job.report.step("resolve")
     environ = await job.workshop.resolver_environ()
-    return await resolve(job.plan.request, job.workshop.locks, environ, job.report.log)
+    return await resolve(wishes, job.workshop.locks, environ, job.report.log)
+
+
+async def _bring(job: _Job, lock: Lock) -> tuple[Lock, list[LayerPlan]]:
+    whole = await _with_built(job, lock)
+    return whole, await _fetch(job, whole)
+
+
+async def _with_built(job: _Job, lock: Lock) -> Lock:
+    """The lock with a wheel in place of each source; they are built one after the other, as each takes all cores."""
+    target = await _target(job)
+    if target is None:
+        return lock  # without sources, as `resolve` promises
+    built = []
+    for source in lock.sources:
+        async with job.workshop.making(f"source {source.sha256}"):
+            environ = await job.workshop.resolver_environ()
+            built.append(await job.workshop.sources.wheel(source, target, environ, job.report.log))
+    return lock.with_built(built)
 
 
 async def _fetch(job: _Job, lock: Lock) -> list[LayerPlan]:

@@ -17,6 +17,7 @@ from image_builder.errors import BadBuildRequest
 from image_builder.file_hashes import FileHashes
 from image_builder.interpreters import Interpreter
 from image_builder.oci.reference import parse
+from image_builder.project_lock import ProjectLock, read_project_lock
 from image_builder.source_tree import SourceFile, read_tree
 from image_builder.work import StopFlag
 
@@ -31,10 +32,11 @@ _RESERVED = ("/opt/venv", "/opt/cloud-deploy")
 class BuildPlan:
     """Everything a build does follows from this. Equal inputs have equal keys, whoever asks.
 
-    key: 64 hex digits over the request (without owner, source and origins), all entries of files and weights, and the
-        kind of bytecode.
+    key: 64 hex digits over the request (without owner, source and origins), all entries of files and weights, the
+        project's lock, and the kind of bytecode.
     source: the real folder that the paths are relative to.
     compiler: what compiles the packages' modules ahead, if they are to be compiled.
+    lock: the project's own, which then decides what is installed.
     """
 
     request: BuildRequest
@@ -43,6 +45,7 @@ class BuildPlan:
     files: tuple[SourceFile, ...]
     weights: tuple[SourceFile, ...]
     compiler: Interpreter | None = None
+    lock: ProjectLock | None = None
 
     @property
     def id(self) -> str:
@@ -85,11 +88,17 @@ def make_plan(
     heavy = tuple(entry for entry in entries if _below(entry.path, weights))
     program = tuple(entry for entry in entries if not _below(entry.path, weights))
     _check_files(request, {entry.path for entry in entries}, weights)
-    compiler = compiler_of(request.python) if request.requirements else None
-    return BuildPlan(request, plan_key(request, entries, compiler), source, program, heavy, compiler)
+    lock = read_project_lock(source, request.lock, shared_root) if request.lock is not None else None
+    compiler = compiler_of(request.python) if request.requirements or lock else None
+    return BuildPlan(request, plan_key(request, entries, compiler, lock), source, program, heavy, compiler, lock)
 
 
-def plan_key(request: BuildRequest, entries: tuple[SourceFile, ...], compiler: Interpreter | None = None) -> str:
+def plan_key(
+    request: BuildRequest,
+    entries: tuple[SourceFile, ...],
+    compiler: Interpreter | None = None,
+    lock: ProjectLock | None = None,
+) -> str:
     """64 hex digits. Left out: who asks, where the files lie, and where a requirement was written."""
     asked = request.model_dump(mode="json", exclude={"owner", "source", "requirements"})
     asked["requirements"] = [requirement.text for requirement in request.requirements]
@@ -99,6 +108,7 @@ def plan_key(request: BuildRequest, entries: tuple[SourceFile, ...], compiler: I
         "request": asked,
         "entries": [asdict(entry) for entry in entries],
         "bytecode": compiler.magic if compiler else None,
+        "lock": lock.text if lock else None,
     }
     return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
 
@@ -149,7 +159,7 @@ def check_requirement(requirement: Requirement) -> PythonRequirement:
     if parsed.url and not _is_wheel_url(parsed.url):
         raise BadBuildRequest(
             f"{where}{parsed.name} is to be built from {parsed.url}",
-            "Name a released version, or the https address of a wheel; building packages comes with the next release.",
+            "Name a released version, or the https address of a wheel; anything else is not built.",
             code="source_package_unsupported",
         )
     return parsed

@@ -20,6 +20,7 @@ from image_builder.contract import Platform
 from image_builder.disk import full_disk_named, write_whole
 from image_builder.errors import BuildError, ResolveFailed
 from image_builder.fetch import WheelStore
+from image_builder.index_credentials import without_credentials
 from image_builder.interpreters import Interpreter
 from image_builder.lock import PinnedSource, PinnedWheel
 from image_builder.scratch import Scratch
@@ -92,9 +93,10 @@ class SourceWheels:
         ]  # fmt: skip
         wanted = {**uv_environ(environ), "SOURCE_DATE_EPOCH": _EPOCH, "TMPDIR": str(folder / "tmp")}
         try:
-            done = await run(argv, wanted, folder, seconds=_SECONDS)
+            said = await run(argv, wanted, folder, seconds=_SECONDS)
         except TimeoutError as error:
             raise _failed(source, f"it took longer than {_SECONDS} s") from error
+        done = Finished(said.code, *(without_credentials(text, environ) for text in (said.output, said.errors)))
         for line in _last_lines(done):
             log(f"{source.name}: {line}")
         if done.code != 0:
