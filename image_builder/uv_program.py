@@ -11,7 +11,6 @@ import uv
 from image_builder.contract import BuildRequest
 from image_builder.errors import BuildError
 from image_builder.index_credentials import without_credentials
-from image_builder.index_credentials import without_credentials
 from image_builder.lock import uv_platform
 from image_builder.resolver_words import failure
 from image_builder.work import run
