@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from cloud_manager.deployment import Deployment
@@ -13,29 +14,37 @@ WORKSPACE = PurePosixPath("/workspace")
 _INTERPRETERS = {".py": "python", ".sh": "sh"}
 
 
-def build_request(
-    row: Deployment, spec: DeploymentSpec, platform: BuildPlatform, source: str, weights: tuple[str, ...] = ()
-) -> BuildRequest:
-    """The request for the image of `spec`, fit for `platform`. The same arguments give the same request.
+@dataclass(frozen=True, slots=True)
+class Program:
+    """source: the program's folder, relative to the shared root, e.g. `common/7/42/nn_model`.
 
-    source: the program's folder, relative to the shared root, e.g. `common/7/42/nn_model`.
     weights: files below `source` that shall have a layer of their own.
+    lock: the requirements file that says what is installed; below `source`, or `../FILE` beside that folder.
     """
+
+    source: str
+    weights: tuple[str, ...] = ()
+    lock: str | None = None
+
+
+def build_request(row: Deployment, spec: DeploymentSpec, platform: BuildPlatform, program: Program) -> BuildRequest:
+    """The request for the image of `spec`, fit for `platform`. The same arguments give the same request."""
     components = spec.build.components or Components()
     return BuildRequest(
         owner=str(row.key),
-        source=source,
+        source=program.source,
         platform=platform.platform,
         python=platform.python,
         accelerator=spec.build.accelerator,
         base_image=platform.base_image or spec.build.base_image,
         requirements=_requirements(row, spec),
+        lock=program.lock,
         system_packages=components.custom_packages.apt,
         pre_exec=tuple(argv(words) for words in spec.deploy.pre_exec),
         entrypoint=argv(spec.deploy.entrypoint),
         workdir=str(WORKSPACE / (spec.deploy.workdir or "")),
         port=spec.container_port,
-        weights=weights,
+        weights=program.weights,
         engine=spec.build.engine,
         push=_push(spec, platform),
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cloud_manager import decide, service_steps, story
-from cloud_manager.build_request import build_request
+from cloud_manager.build_request import Program, build_request
 from cloud_manager.builder import Builder
 from cloud_manager.claim import Claim, Desk, NewerWish
 from cloud_manager.deployment import Deployment, Key, Phase, Want
@@ -140,9 +140,8 @@ class Reconciler:
         if spec.prebuilt or row.facts.stage in ("built", "applied"):
             return None
         project = self._shared_root / "common" / row.key.user_id / row.key.project_id
-        program, weights = await asyncio.to_thread(_program, project, spec)
-        source = program.relative_to(self._shared_root).as_posix()
-        return build_request(row, spec, target.build_platform(spec), source, weights)
+        program = await asyncio.to_thread(_program, project, spec, self._shared_root)
+        return build_request(row, spec, target.build_platform(spec), program)
 
     async def _make_running(self, claim: Claim, spec: DeploymentSpec, target: Target) -> None:
         at_rest = await service_steps.place(claim, spec, target)
@@ -203,10 +202,14 @@ class Reconciler:
         await claim.save(*events, build_id=None, stage=stage)
 
 
-def _program(project: Path, spec: DeploymentSpec) -> tuple[Path, tuple[str, ...]]:
-    """The program's folder, and the weights in it; those that lie beside deployment.yaml are no part of the image."""
+def _program(project: Path, spec: DeploymentSpec, shared_root: Path) -> Program:
+    """The program's folder, the weights in it (those beside deployment.yaml are no part of the image), and the lock."""
     folder = program_folder(project)
-    return folder, tuple(path for path in spec.optional.weights() if (folder / path).exists())
+    weights = tuple(path for path in spec.optional.weights() if (folder / path).exists())
+    lock = spec.build.lock
+    if lock is not None and folder != project and not (folder / lock).exists():
+        lock = f"../{lock}"
+    return Program(folder.relative_to(shared_root).as_posix(), weights, lock)
 
 
 async def _use_prebuilt(claim: Claim, spec: DeploymentSpec) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cloud_manager.build_request import argv, build_request
+from cloud_manager.build_request import Program, argv, build_request
 from cloud_manager.deployment import Deployment, Facts, Key, Phase, Want
 from cloud_manager.deployment_spec import DeploymentSpec
 from cloud_manager.targets.target import BuildPlatform
@@ -23,7 +23,7 @@ def asked(platform: BuildPlatform = HERE, origins: dict[str, str] | None = None,
     row = Deployment(
         Key("7", "42"), Want.PRESENT, 1, spec, "", origins or {}, Phase.STARTED, Facts(), 1, 0.0, 0, 0.0, 0.0
     )
-    return build_request(row, spec, platform, "common/7/42/nn_model")
+    return build_request(row, spec, platform, Program("common/7/42/nn_model", lock=spec.build.lock))
 
 
 def test_a_small_project() -> None:
@@ -44,6 +44,10 @@ def test_requirements_carry_the_line_that_asked_for_them() -> None:
         Requirement(text="attrs", origin="build.components.custom_packages.pypi[0]"),
     )
     assert request.python == "3.9"
+
+
+def test_the_projects_lock_is_handed_on() -> None:
+    assert asked(build={"lock": "requirements.lock"}).lock == "requirements.lock"
 
 
 def test_how_the_program_is_run_is_part_of_the_image() -> None:
