@@ -1,6 +1,13 @@
-"""`python -m bench`: every measurement there is."""
+"""`python -m bench`: every measurement there is; `python -m bench images [REQUIREMENT...]`: one of them."""
 
-from bench.status_request import main
+import sys
+
+from bench import images, status_request
 
 if __name__ == "__main__":
-    main()
+    words = sys.argv[1:]
+    if words[:1] == ["images"]:
+        images.main(words[1:] or ("flask",))
+    else:
+        status_request.main()
+        images.main()
