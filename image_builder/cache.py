@@ -9,17 +9,21 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 from image_builder.cache_plan import CachedFile, Contents, Eviction, KeptImage, evictions
 from image_builder.contract import CacheCleared, CacheKind, CacheRow, CacheThing, CacheView, WhyGone
 from image_builder.disk import PARTIAL
+from image_builder.file_hashes import FileHashes
 from image_builder.kept_image import blobs_of, is_whole
 from image_builder.leases import Leases
 from image_builder.oci.layout import Layout
 from image_builder.work import StopFlag
 
 BLOBS = "images/blobs/sha256/"
+_HASHES = "hashes.sqlite"
+_SMALL = 1 << 20
 _KINDS: dict[str, CacheKind] = {
     BLOBS: "blob",
     "wheels/": "wheel",
@@ -30,7 +34,7 @@ _KINDS: dict[str, CacheKind] = {
     "sources/": "index",
     "pushed/": "index",
     "builds/": "record",
-    "hashes.sqlite": "hashes",
+    _HASHES: "hashes",
 }
 
 
@@ -153,8 +157,15 @@ class Cache:
         return [
             *_told((Eviction(image, (), image.used) for image in lost), "incomplete"),
             *_told((Eviction(None, (file,), file.used) for file in stale), "leftover"),
+            *_told(self._too_many_hashes(found), "too large"),
             *_told(evictions(rest, newest, self.bound), "least recently used"),
         ]
+
+    def _too_many_hashes(self, found: Contents) -> list[Eviction]:
+        """Without them the projects' files are read once more, so they may take a tenth of the room, no more."""
+        files = tuple(file for file in found.files if file.kind == "hashes")
+        size = sum(file.size for file in files)
+        return [Eviction(None, files, 0.0)] if self.bound and size > max(self.bound // 10, _SMALL) else []
 
     def _is_stale(self, file: CachedFile, names: set[str]) -> bool:
         """An entry whose blob is gone, or that nobody can read."""
@@ -170,6 +181,10 @@ class Cache:
     def _evict(self, eviction: Eviction) -> bool:
         if eviction.image is not None and not self._forget(eviction.image):
             return False
+        if any(file.kind == "hashes" for file in eviction.files):
+            with closing(FileHashes(self._folder / _HASHES)) as hashes:
+                hashes.clear()
+            return True
         removed = [self.remove(file) for file in eviction.files]
         return eviction.image is not None or any(removed)
 

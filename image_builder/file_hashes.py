@@ -51,6 +51,13 @@ class FileHashes:
                 self._remember(before, digest)
             return digest
 
+    def clear(self) -> None:
+        """Forget all, and give the room back to the disk."""
+        with self._lock:
+            self._rows.execute("delete from hashes")
+            self._rows.execute("vacuum")
+            self._rows.execute("pragma wal_checkpoint(truncate)")
+
     def close(self) -> None:
         with self._lock:
             self._rows.close()
