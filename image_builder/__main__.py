@@ -22,7 +22,7 @@ from image_builder.folder_lock import folder_lock
 from image_builder.interpreters import Interpreter
 from image_builder.kept_image import is_whole
 from image_builder.oci.layout import Layout
-from image_builder.pipeline import Workshop, build
+from image_builder.pipeline import Network, Workshop, build
 from image_builder.plan import make_plan
 from image_builder.settings import Settings
 
@@ -69,6 +69,10 @@ async def serve(settings: Settings, layout: Layout, maker: Maker) -> None:
         raise SystemExit(3)  # the log says why
 
 
+def network_of(settings: Settings) -> Network:
+    return Network(tuple(name.strip() for name in settings.insecure_registries.split(",") if name.strip()))
+
+
 def maker_of(settings: Settings, workshop: Workshop) -> Maker:
     def compiler_of(python: str) -> Interpreter | None:
         return workshop.interpreters.find(python) if settings.compile_bytecode else None
@@ -78,7 +82,8 @@ def maker_of(settings: Settings, workshop: Workshop) -> Maker:
             request, settings.shared_root, workshop.hashes, flag, compiler_of=compiler_of
         ),
         build=lambda plan, report: build(plan, workshop, report),
-        has_image=lambda image: is_whole(workshop.layout, image.digest),
+        # What was published may be gone there: asking again looks, and sends what is missing.
+        has_image=lambda image: image.pushed is None and is_whole(workshop.layout, image.digest),
     )
 
 
@@ -90,7 +95,7 @@ def main() -> int:
     try:
         with (
             folder_lock(settings.state_dir / "builder"),
-            closing(Workshop.open(settings.state_dir, os.environ)) as workshop,
+            closing(Workshop.open(settings.state_dir, os.environ, network_of(settings))) as workshop,
         ):
             asyncio.run(serve(settings, workshop.layout, maker_of(settings, workshop)))
     except KeyboardInterrupt:

@@ -33,6 +33,7 @@ from image_builder.lock import Lock, PinnedWheel
 from image_builder.network import registry_client
 from image_builder.oci.base import find_base
 from image_builder.oci.credentials import DockerConfig
+from image_builder.oci.google import GoogleCredentials
 from image_builder.oci.layout import Layout
 from image_builder.oci.pushed import Pushed
 from image_builder.oci.reference import parse
@@ -96,6 +97,7 @@ class Workshop:
         self.slots = asyncio.Semaphore(max(2, os.cpu_count() or 2))
         self.pushed = Pushed(folder / "pushed")
         self._network = network
+        self._credentials = GoogleCredentials(DockerConfig(environ), environ)
         self._environ = environ
         self._resolver_environ: dict[str, str] | None = None
         self._making: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -127,7 +129,7 @@ class Workshop:
         environ = await self.resolver_environ()
         return Registries(
             lambda: self._network.connect(environ),
-            DockerConfig(self._environ),
+            self._credentials,
             insecure=self._network.insecure,
         )
 

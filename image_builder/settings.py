@@ -35,6 +35,9 @@ class Settings(BaseSettings):
     image_builder_port: int = Field(default=7007, ge=0, le=65535)
     build_workers: int = Field(default=2, ge=1, le=64, description="Builds that run at a time.")
     build_queue_size: int = Field(default=256, ge=1, description="Builds that may wait; one more is refused.")
+    insecure_registries: str = Field(
+        default="", description="`host:port,…` of registries that are spoken to without TLS; loopback always is."
+    )
     cache_max_bytes: Annotated[int, BeforeValidator(byte_count)] = Field(
         default=20 * 2**30,
         ge=0,

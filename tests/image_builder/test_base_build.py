@@ -341,3 +341,34 @@ async def test_cancelling_publishes_nothing(
 def tags(registry: str, name: str) -> list[str]:
     answer = httpx.get(f"http://{registry}/v2/{name}/tags/list", trust_env=False)
     return list(answer.json().get("tags") or []) if answer.status_code == 200 else []
+
+
+async def test_a_real_debian_runs_what_was_published(
+    workshop: Workshop, root: Path, base_image: str, registry: str, somewhere: str, tmp_path: Path
+) -> None:
+    """Otherwise all of the above holds and the service does not start."""
+    needs.root_on_linux("chroot")
+    umoci, skopeo = needs.program("umoci"), needs.program("skopeo")
+    push = f"{registry}/{somewhere}/model:1"
+    image, _ = await made(workshop, root, base_image, push=push)
+    copied = tmp_path / "copied"
+    source = ["--src-tls-verify=false", f"docker://{registry}/{somewhere}/model@{image.digest}"]
+    subprocess.run([skopeo, "copy", "--insecure-policy", *source, f"oci:{copied}:it"], capture_output=True, check=True)
+    bundle = tmp_path / "bundle"
+    subprocess.run([umoci, "unpack", "--image", f"{copied}:it", bundle], capture_output=True, check=True)
+
+    def inside(*argv: str) -> str:
+        path = json.loads((bundle / "config.json").read_text())["process"]["env"]
+        env = dict(row.split("=", 1) for row in path)
+        command = ["chroot", bundle / "rootfs", *argv]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert inside("python", "/workspace/app.py") == "hi\n"
+    assert inside("hello-script") == "hello from a wheel\n"
+    listed = json.loads(inside("python", "-m", "pip", "list", "--local", "--format=json"))
+    assert [(row["name"], row["version"]) for row in listed] == [("dep", "1.0"), ("hello", "1.0")]
+    assert "No broken requirements found" in inside("python", "-m", "pip", "check")
+    assert inside("python", "-c", "import sys; print(sys.prefix, sys.base_prefix)") == "/opt/venv /usr\n"
+    assert (bundle / "rootfs" / "bin").is_symlink(), "the base's merged /usr stays"
