@@ -34,6 +34,12 @@ class PartialFile:
             self._file.write(data)
         self._written += len(data)
 
+    def restart(self) -> None:
+        """Throw away what was written."""
+        self._file.seek(0)
+        self._file.truncate()
+        self._written = 0
+
     def move_to(self, name: str) -> Path:
         """Make it durable under its name; a file of that name is replaced at once."""
         with full_disk_named(self._folder, max(self._expected, self._written)):

@@ -29,6 +29,8 @@ _CHUNK = 1 << 20
 _LONGEST_WAIT = 60.0
 _SIZE_MAX = 16 << 30
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+_NO_REST = frozenset({206, 416})
+"""Not the rest that was asked for: the next attempt asks for the whole."""
 
 Progress = Callable[[PinnedWheel, int], None]
 """Told the number of bytes of a wheel that are here."""
@@ -146,42 +148,79 @@ class _Download:
         self._sleep = sleep
 
     async def one(self, wheel: PinnedWheel) -> None:
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                await self._attempt(wheel)
-                break
-            except (httpx.HTTPError, FetchFailed) as error:
-                if isinstance(error, FetchFailed) and not error.problem.retryable:
-                    raise
-                if attempt == _ATTEMPTS:
-                    raise _given_up(wheel, error) from error
-                await self._sleep(_pause(attempt, error))
+        with PartialFile(self._folder, expected=wheel.size or 0) as file:
+            begun = _Begun(file)
+            for attempt in range(1, _ATTEMPTS + 1):
+                try:
+                    await self._attempt(wheel, begun)
+                    break
+                except (httpx.HTTPError, FetchFailed) as error:
+                    if isinstance(error, FetchFailed) and not error.problem.retryable:
+                        raise
+                    if attempt == _ATTEMPTS:
+                        raise _given_up(wheel, error) from error
+                    await self._sleep(_pause(attempt, error))
+            await in_thread(lambda _: file.move_to(f"{wheel.sha256}.whl"))
 
-    async def _attempt(self, wheel: PinnedWheel) -> None:
-        size, limit = 0, wheel.size or _SIZE_MAX
-        async with self._client.stream("GET", wheel.url, auth=self._auth(wheel.url)) as answer:
-            _check_answer(wheel, answer)
-            with PartialFile(self._folder, expected=wheel.size or 0) as file:
-                digest = hashlib.sha256()
-                async for chunk in answer.aiter_bytes(_CHUNK):
-                    size += len(chunk)
-                    if size > limit:
-                        raise FetchFailed(
-                            f"{wheel.filename} is larger than the {limit} bytes that the index says",
-                            "Tell the keepers of the package index.",
-                            code="digest_mismatch",
-                            retryable=False,
-                        )
-                    await in_thread(partial(_store, file, digest, chunk))
-                    self._progress(wheel, size)
-                if digest.hexdigest() != wheel.sha256:
-                    raise _wrong_digest(wheel, _shown(wheel.url))
-                await in_thread(lambda _: file.move_to(f"{wheel.sha256}.whl"))
+    async def _attempt(self, wheel: PinnedWheel, begun: _Begun) -> None:
+        limit = wheel.size or _SIZE_MAX
+        async with self._client.stream("GET", wheel.url, auth=self._auth(wheel.url), headers=begun.range) as answer:
+            resumed = begun.goes_on(answer)
+            if not resumed:
+                begun.restart(answer)
+                _check_answer(wheel, answer)
+            async for chunk in answer.aiter_bytes(_CHUNK):
+                await in_thread(partial(begun.add, chunk))
+                if begun.size > limit:
+                    raise _too_large(wheel, limit)
+                self._progress(wheel, begun.size)
+        if begun.digest.hexdigest() != wheel.sha256:
+            begun.restart()
+            # Two halves of different files: the next attempt takes the whole.
+            raise _wrong_digest(wheel, _shown(wheel.url), retryable=resumed)
 
     def _auth(self, url: str) -> httpx.Auth | httpx._client.UseClientDefault:
         """The address's own credentials, else those of an index on the same host, else ~/.netrc."""
         own = basic_auth(url)
         return own or self._credentials.get(urlsplit(url).netloc) or httpx.USE_CLIENT_DEFAULT
+
+
+class _Begun:
+    """What has come of a file so far; a broken download goes on from there.
+
+    https://www.rfc-editor.org/rfc/rfc9110#name-range-requests
+    """
+
+    def __init__(self, file: PartialFile) -> None:
+        self._file = file
+        self._etag = ""
+        self.size = 0
+        self.digest = hashlib.sha256()
+
+    @property
+    def range(self) -> dict[str, str]:
+        """Headers that ask for the rest, of the same file as before. A weak tag promises nothing about bytes."""
+        if not self.size:
+            return {}
+        same = {"If-Range": self._etag} if self._etag.startswith('"') else {}
+        return {"Range": f"bytes={self.size}-", **same}
+
+    def goes_on(self, answer: httpx.Response) -> bool:
+        """True if the answer is the rest that was asked for."""
+        partial_content = answer.status_code == httpx.codes.PARTIAL_CONTENT
+        return partial_content and answer.headers.get("Content-Range", "").startswith(f"bytes {self.size}-")
+
+    def restart(self, answer: httpx.Response | None = None) -> None:
+        """answer: which begins the file anew; a server's refusal for the moment leaves what is here."""
+        if answer is not None and answer.status_code in _AGAIN:
+            return
+        self._etag = answer.headers.get("ETag", "") if answer is not None else ""
+        self._file.restart()
+        self.size, self.digest = 0, hashlib.sha256()
+
+    def add(self, chunk: bytes, flag: StopFlag) -> None:
+        _store(self._file, self.digest, chunk, flag)
+        self.size += len(chunk)
 
 
 def _store(file: PartialFile, digest: hashlib._Hash, chunk: bytes, _flag: StopFlag) -> None:
@@ -209,7 +248,7 @@ def _netrc() -> httpx.NetRCAuth | None:
 def _check_answer(wheel: PinnedWheel, answer: httpx.Response) -> None:
     if answer.status_code == httpx.codes.OK:
         return
-    again = answer.status_code in _AGAIN
+    again = answer.status_code in _AGAIN | _NO_REST
     error = FetchFailed(
         f"{answer.status_code} {answer.reason_phrase} for {_shown(wheel.url)}",
         "It is tried again by itself." if again else "Check the package index and the credentials for it.",
@@ -239,12 +278,21 @@ def _given_up(wheel: PinnedWheel, error: Exception) -> FetchFailed:
     )
 
 
-def _wrong_digest(wheel: PinnedWheel, where: str) -> FetchFailed:
+def _too_large(wheel: PinnedWheel, limit: int) -> FetchFailed:
+    return FetchFailed(
+        f"{wheel.filename} is larger than the {limit} bytes that the index says",
+        "Tell the keepers of the package index.",
+        code="digest_mismatch",
+        retryable=False,
+    )
+
+
+def _wrong_digest(wheel: PinnedWheel, where: str, *, retryable: bool = False) -> FetchFailed:
     return FetchFailed(
         f"{where} is not the {wheel.filename} that the lock names (its sha256 differs)",
         "Tell the keepers of the package index, or start it again once the file is right.",
         code="digest_mismatch",
-        retryable=False,
+        retryable=retryable,
     )
 
 
