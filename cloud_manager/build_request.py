@@ -40,6 +40,7 @@ def build_request(row: Deployment, spec: DeploymentSpec, platform: BuildPlatform
         requirements=_requirements(row, spec),
         lock=program.lock,
         system_packages=components.custom_packages.apt,
+        system_package_origins=_origins(row, "build.components.custom_packages.apt", components.custom_packages.apt),
         pre_exec=tuple(argv(words) for words in spec.deploy.pre_exec),
         entrypoint=argv(spec.deploy.entrypoint),
         workdir=str(WORKSPACE / (spec.deploy.workdir or "")),
@@ -62,6 +63,11 @@ def _requirements(row: Deployment, spec: DeploymentSpec) -> tuple[Requirement, .
         Requirement(text=text, origin=f"{row.origins[path]}: {path}" if path in row.origins else path)
         for text, path in python_requirements(spec)
     )
+
+
+def _origins(row: Deployment, path: str, texts: tuple[str, ...]) -> tuple[str, ...]:
+    places = (f"{path}[{index}]" for index in range(len(texts)))
+    return tuple(f"{row.origins[place]}: {place}" if place in row.origins else place for place in places)
 
 
 def _push(spec: DeploymentSpec, platform: BuildPlatform) -> str | None:

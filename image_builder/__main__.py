@@ -17,11 +17,11 @@ from image_builder.build_queue import BuildQueue, Maker
 from image_builder.build_store import BuildStore
 from image_builder.cache_keeper import CacheKeeper
 from image_builder.clock import SystemClock
+from image_builder.engines.choose import engines_of
 from image_builder.errors import BuildError
 from image_builder.folder_lock import folder_lock
 from image_builder.interpreters import Interpreter
 from image_builder.kept_image import is_whole
-from image_builder.oci.layout import Layout
 from image_builder.pipeline import Network, Workshop, build
 from image_builder.plan import make_plan
 from image_builder.settings import Settings
@@ -49,14 +49,16 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-async def serve(settings: Settings, layout: Layout, maker: Maker) -> None:
+async def serve(settings: Settings, workshop: Workshop, maker: Maker) -> None:
     """Until a signal. Builds that run then go on at the next start."""
+    for engine in workshop.engines:
+        await engine.sweep()
     store = BuildStore(settings.state_dir / "builder" / "builds")
     queue = BuildQueue(store, maker, SystemClock(), workers=settings.build_workers, size=settings.build_queue_size)
     folder = settings.state_dir / "builder"
     keeper = CacheKeeper(folder, queue, bound=settings.cache_max_bytes, history=settings.build_history)
     config = uvicorn.Config(
-        create_app(queue, layout, keeper),
+        create_app(queue, workshop.layout, keeper),
         host=settings.image_builder_host,
         port=settings.image_builder_port,
         log_config=None,
@@ -92,12 +94,13 @@ def main() -> int:
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     # uvicorn raises the signal anew once it has stopped; this way what is open is closed then, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    engines = engines_of(settings.state_dir / "builder", os.environ, settings.build_network)
     try:
         with (
             folder_lock(settings.state_dir / "builder"),
-            closing(Workshop.open(settings.state_dir, os.environ, network_of(settings))) as workshop,
+            closing(Workshop.open(settings.state_dir, os.environ, network_of(settings), engines)) as workshop,
         ):
-            asyncio.run(serve(settings, workshop.layout, maker_of(settings, workshop)))
+            asyncio.run(serve(settings, workshop, maker_of(settings, workshop)))
     except KeyboardInterrupt:
         return 0
     except BuildError as error:

@@ -63,7 +63,7 @@ def image_config(plan: BuildPlan, lock_digest: str, base: BaseImage | None = Non
         },
         port=plan.request.port,
         labels={
-            **({_BASE_NAME: base.reference, _BASE_DIGEST: base.digest} if base else {}),
+            **({_BASE_NAME: base.reference, _BASE_DIGEST: base.reference.rpartition("@")[2]} if base else {}),
             "org.opencontainers.image.title": " ".join(plan.entrypoint)[:200],
             "org.opencontainers.image.version": plan.id,
             "io.tango.cloud-deploy.key": plan.key,

@@ -66,6 +66,9 @@ class BuildRequest(Wire):
         "`source`, or `../FILE` beside that folder. `requirements` given too must be met by it.",
     )
     system_packages: tuple[str, ...] = Field(default=(), description="apt packages, `name` or `name=version`.")
+    system_package_origins: tuple[str, ...] = Field(
+        default=(), description="Where each of them was written, as `Requirement.origin`; may be left out."
+    )
     pre_exec: tuple[tuple[str, ...], ...] = Field(
         default=(), description="argv lists run in order before the entrypoint."
     )
@@ -75,7 +78,10 @@ class BuildRequest(Wire):
     weights: tuple[str, ...] = Field(
         default=(), description="Files under `source` that get a layer apart from the program."
     )
-    engine: Literal["docker", "buildah", "cloud-build"] | None = None
+    engine: Literal["docker", "buildah", "cloud-build"] | None = Field(
+        default=None,
+        description="Builds the `Dockerfile` of `source` whole; without one, the engine that installs system packages.",
+    )
     push: str | None = Field(
         default=None, description="Image reference to publish to; None keeps it in the builder's own store."
     )

@@ -18,6 +18,10 @@ from image_builder.bytecode import compile_wheels
 from image_builder.contents import describe
 from image_builder.contents_store import ContentsStore
 from image_builder.contract import SCRATCH, ImageReference, LayerProgress, LayerState
+from image_builder.engines.choose import choose
+from image_builder.engines.engine import Engine
+from image_builder.engines.packaged import Packager
+from image_builder.engines.whole import assemble_whole, context_of, dockerfile_plans
 from image_builder.errors import FetchFailed
 from image_builder.fetch import WheelStore
 from image_builder.file_hashes import FileHashes
@@ -31,7 +35,7 @@ from image_builder.layers.tar import Entry
 from image_builder.leases import Leases
 from image_builder.lock import Lock, PinnedWheel
 from image_builder.network import registry_client
-from image_builder.oci.base import find_base
+from image_builder.oci.base import BaseImage, find_base
 from image_builder.oci.credentials import DockerConfig
 from image_builder.oci.google import GoogleCredentials
 from image_builder.oci.layout import Layout
@@ -82,7 +86,9 @@ class Workshop:
     folder: STATE_DIR/builder. environ: where the host's index, proxy, CA and docker settings are looked up.
     """
 
-    def __init__(self, folder: Path, environ: Mapping[str, str], network: Network) -> None:
+    def __init__(
+        self, folder: Path, environ: Mapping[str, str], network: Network, engines: Callable[[Layout], Sequence[Engine]]
+    ) -> None:
         self.folder = folder
         self.leases = Leases(folder)
         self.layout = Layout(folder / "images", self.leases.use)
@@ -96,6 +102,7 @@ class Workshop:
         self.sources = SourceWheels(folder / "sources", self.wheels, self.scratch)
         self.slots = asyncio.Semaphore(max(2, os.cpu_count() or 2))
         self.pushed = Pushed(folder / "pushed")
+        self.engines = tuple(engines(self.layout))
         self._network = network
         self._credentials = GoogleCredentials(DockerConfig(environ), environ)
         self._environ = environ
@@ -103,12 +110,21 @@ class Workshop:
         self._making: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @classmethod
-    def open(cls, state_dir: Path, environ: Mapping[str, str], network: Network | None = None) -> Workshop:
-        """Make STATE_DIR/builder ready; leftovers of dead builders are swept. Blocking."""
+    def open(
+        cls,
+        state_dir: Path,
+        environ: Mapping[str, str],
+        network: Network | None = None,
+        engines: Callable[[Layout], Sequence[Engine]] = lambda _: (),
+    ) -> Workshop:
+        """Make STATE_DIR/builder ready; leftovers of dead builders are swept. Blocking.
+
+        engines: those that may be used, the first that is there first; they put their layers into the layout.
+        """
         folder = state_dir / "builder"
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)  # projects' files and settings are no business of other users
-        workshop = cls(folder, environ, network or Network())
+        workshop = cls(folder, environ, network or Network(), engines)
         workshop.layout.prepare()
         workshop.index.prepare()
         workshop.wheels.prepare()
@@ -171,6 +187,8 @@ async def build(plan: BuildPlan, workshop: Workshop, report: Reporter) -> ImageR
 
 
 async def _build(job: _Job) -> ImageReference:
+    if job.plan.whole:
+        return await _build_whole(job)
     job = await _based(job)
     lock, layers = await _resolve_and_fetch(job)
     job.report.step("layers")
@@ -189,8 +207,35 @@ async def _based(job: _Job) -> _Job:
     named = request.base_image or f"python:{request.python}-slim"
     base = await find_base(named, request.platform, job.registries)
     job.report.base(base.reference)
+    if job.plan.system_packages:
+        base = await _packaged(job, base)
     async with job.workshop.making(base.digest):
         return replace(job, foundation=await job.groundwork.lay(base, request.python))
+
+
+async def _packaged(job: _Job, base: BaseImage) -> BaseImage:
+    """The base with the system packages on it, which an engine makes once."""
+    job.board.expect(base_plans(base))
+    packager = Packager(job.workshop.engines, job.workshop.index, job.workshop.making, job.report.log)
+    request, packages = job.plan.request, job.plan.system_packages
+    return await packager.packaged(base, lambda: job.groundwork.complete(base), packages, request.engine)
+
+
+async def _build_whole(job: _Job) -> ImageReference:
+    """The image of the project's own Dockerfile; what starts it comes on top."""
+    plan, report = job.plan, job.report
+    engine = await choose(job.workshop.engines, plan.request.engine)
+    report.step("layers")
+    report.log(f"{engine.name} builds {plan.request.source}/Dockerfile; libs and custom_packages are its own matter")
+    built = await engine.build_dockerfile(context_of(plan), report.log)
+    steps, ours = dockerfile_plans(built), [layer for layer in file_layers(plan) if layer.kind == "config"]
+    job.board.expect([*steps, *ours])
+    for step, layer in zip(steps, built.layers, strict=True):
+        job.board.settle(step, layer, "built")
+    launchers = await each(_layer(job, layer) for layer in ours)
+    report.step("assemble")
+    image = await in_thread(lambda _: assemble_whole(plan, built, launchers, job.workshop.layout))
+    return await _delivered(job, image, [*steps, *ours])
 
 
 async def _delivered(job: _Job, image: ImageReference, layers: Sequence[LayerPlan]) -> ImageReference:

@@ -13,6 +13,8 @@ from packaging.requirements import InvalidRequirement
 from packaging.requirements import Requirement as PythonRequirement
 
 from image_builder.contract import SCRATCH, BuildRequest, Requirement
+from image_builder.engines.apt import SystemPackage, system_packages
+from image_builder.engines.context import DOCKERFILE
 from image_builder.errors import BadBuildRequest
 from image_builder.file_hashes import FileHashes
 from image_builder.interpreters import Interpreter
@@ -52,6 +54,15 @@ class BuildPlan:
         return self.key[:32]
 
     @property
+    def whole(self) -> bool:
+        """Built by the project's own Dockerfile, which an engine was named for."""
+        return self.request.engine is not None and any(file.path == DOCKERFILE for file in self.files)
+
+    @property
+    def system_packages(self) -> tuple[SystemPackage, ...]:
+        return system_packages(self.request.system_packages, self.request.system_package_origins)
+
+    @property
     def entrypoint(self) -> tuple[str, ...]:
         return resolve_argv(self.request.entrypoint)
 
@@ -84,7 +95,8 @@ def make_plan(
     check_request(request)
     source = _source_folder(request.source, shared_root)
     weights = frozenset(_weight_path(path) for path in request.weights)
-    entries = read_tree(source, hashes, keep=weights, flag=flag)
+    own = frozenset({DOCKERFILE}) if request.engine else frozenset[str]()
+    entries = read_tree(source, hashes, keep=weights | own, flag=flag)
     heavy = tuple(entry for entry in entries if _below(entry.path, weights))
     program = tuple(entry for entry in entries if not _below(entry.path, weights))
     _check_files(request, {entry.path for entry in entries}, weights)
@@ -100,7 +112,7 @@ def plan_key(
     lock: ProjectLock | None = None,
 ) -> str:
     """64 hex digits. Left out: who asks, where the files lie, and where a requirement was written."""
-    asked = request.model_dump(mode="json", exclude={"owner", "source", "requirements"})
+    asked = request.model_dump(mode="json", exclude={"owner", "source", "requirements", "system_package_origins"})
     asked["requirements"] = [requirement.text for requirement in request.requirements]
     asked["weights"] = sorted(request.weights)
     everything = {
@@ -170,10 +182,13 @@ def _is_wheel_url(url: str) -> bool:
 
 
 def _check_supported(request: BuildRequest) -> None:
-    if request.system_packages:
+    packages = system_packages(request.system_packages, request.system_package_origins)
+    if packages and request.base_image == SCRATCH:
+        named = ", ".join(row.text for row in packages)[:200]
         raise BadBuildRequest(
-            f"system packages need a build engine ({', '.join(request.system_packages)[:200]})",
-            "Remove custom_packages.apt from build.components; a build engine comes with the next release.",
+            f"without a base image there is nothing to install system packages into ({named})",
+            "Remove custom_packages.apt from build.components, or build.base_image: scratch; deploy.type: local has no "
+            "system packages.",
             code="system_packages_unsupported",
         )
     if request.push is not None and parse(request.push).digest:
@@ -182,9 +197,10 @@ def _check_supported(request: BuildRequest) -> None:
             "Name a tag in build.image_uri, e.g. registry/team/model:1.",
             code="bad_image_reference",
         )
-    if request.engine is not None:
+    if request.engine == "cloud-build" or (request.engine and request.base_image == SCRATCH):
         raise BadBuildRequest(
-            f"the build engine {request.engine} comes with the next release",
+            f"build.engine: {request.engine} "
+            + ("makes whole images, not layers alone" if request.base_image == SCRATCH else "is not there yet"),
             "Remove build.engine; the image is then assembled without one.",
             code="engine_unsupported",
         )
@@ -245,8 +261,14 @@ def _check_files(request: BuildRequest, found: set[str], weights: frozenset[str]
                 "Put the file there, or correct its name in deployment.yaml.",
                 code="weights_missing",
             )
+    if request.engine and DOCKERFILE not in found and not request.system_packages:
+        raise BadBuildRequest(
+            f"build.engine is {request.engine}, yet there is no {DOCKERFILE} in {request.source}",
+            f"Put the {DOCKERFILE} there, or remove build.engine; the image is then assembled without one.",
+            code="dockerfile_missing",
+        )
     script = posixpath.normpath(request.entrypoint[0])
-    written_later = bool(request.pre_exec)
+    written_later = bool(request.pre_exec) or (request.engine is not None and DOCKERFILE in found)
     if script.endswith((".py", ".sh")) and not script.startswith(("/", "..")) and not written_later:
         _check_script(request, script, found)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -35,6 +35,10 @@ class Settings(BaseSettings):
     image_builder_port: int = Field(default=7007, ge=0, le=65535)
     build_workers: int = Field(default=2, ge=1, le=64, description="Builds that run at a time.")
     build_queue_size: int = Field(default=256, ge=1, description="Builds that may wait; one more is refused.")
+    build_network: Literal["host", "bridge"] = Field(
+        default="bridge",
+        description="Network in which docker runs apt-get and the steps of a Dockerfile; buildah takes the host's.",
+    )
     insecure_registries: str = Field(
         default="", description="`host:port,…` of registries that are spoken to without TLS; loopback always is."
     )

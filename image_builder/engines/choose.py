@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
-from image_builder.engines.engine import Engine
+from image_builder.engines.buildah import Buildah
+from image_builder.engines.docker import Docker
+from image_builder.engines.docker_api import DockerApi
+from image_builder.engines.engine import Engine, Network, Surroundings
 from image_builder.errors import BuildError
+from image_builder.oci.layout import Layout
+from image_builder.pip_settings import ca_bundle
+
+
+def engines_of(folder: Path, environ: Mapping[str, str], network: Network) -> Callable[[Layout], tuple[Engine, ...]]:
+    """What makes the engines of a builder. folder: the builder's. Nothing is asked of them yet."""
+    bundle = ca_bundle(environ)
+    around = Surroundings(environ, network, Path(bundle) if bundle and Path(bundle).is_file() else None)
+
+    def made(layout: Layout) -> tuple[Engine, ...]:
+        return (
+            Docker(DockerApi(environ), layout, folder / "engines" / "docker", around),
+            Buildah(layout, folder / "engines" / "buildah", around),
+        )
+
+    return made
 
 
 async def choose(engines: Sequence[Engine], asked: str | None) -> Engine:
