@@ -15,6 +15,7 @@ from pathlib import Path
 from image_builder.cache_plan import CachedFile, Contents, Eviction, KeptImage, evictions
 from image_builder.contract import CacheCleared, CacheKind, CacheRow, CacheThing, CacheView, WhyGone
 from image_builder.disk import PARTIAL
+from image_builder.errors import BuildError
 from image_builder.file_hashes import FileHashes
 from image_builder.kept_image import blobs_of, is_whole
 from image_builder.leases import Leases
@@ -108,6 +109,10 @@ class Cache:
             return True
         return False
 
+    def mend_index(self) -> bool:
+        """True if the index of the images was damaged; it is empty now."""
+        return (self._layout.folder / "index.json").exists() and self._layout.mend()
+
     def files(self, *kinds: CacheKind) -> Iterator[CachedFile]:
         """What lies in the folder, of these kinds or of all; unfinished files count, but have no kind."""
         for path in sorted(self._folder.rglob("*")):
@@ -132,6 +137,12 @@ class Cache:
             return self._layout.images()
         except FileNotFoundError:
             return {}  # nothing was ever built here
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise BuildError(
+                f"the index of the images, {self._layout.folder / 'index.json'}, is damaged",
+                "Run: cloud-deploy gc --verify",
+                code="index_damaged",
+            ) from error
 
     def _parts_of(self, digest: str) -> frozenset[str]:
         if digest not in self._parts:

@@ -20,7 +20,9 @@ def verify(cache: Cache, folder: Path, flag: StopFlag, *, dry_run: bool) -> tupl
     Raises:
         OSError: a file cannot be read; what was found before is gone.
     """
-    count, corrupt = 0, []
+    count, corrupt = 0, list[CacheThing]()
+    if not dry_run and cache.mend_index():
+        corrupt.append(CacheThing(kind="other", name="images/index.json", size=0, used=0.0, why="corrupt"))
     for file in cache.files("blob", "wheel"):
         try:
             inode, digest = _read(folder / file.name, flag)

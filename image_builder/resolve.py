@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,14 +62,24 @@ async def resolve(wishes: Wishes, locks: Path, environ: Mapping[str, str], log: 
     if not request.requirements and wishes.lock is None:
         return read_lock(_HEADER, request.platform, request.python)
     path = _path(wishes, locks, environ)
-    if path.exists():
+    kept = _kept(path)
+    if kept is not None:
         log("requirements are unchanged: the lock made before is used")
-        return _read(wishes, path.read_text(encoding="utf-8"))
+        return _read(wishes, kept)
     lock = (
         await _from_project(wishes, wishes.lock, environ, log) if wishes.lock else await _newest(wishes, environ, log)
     )
     await in_thread(lambda _: write_whole(path, lock.text.encode()))
     return lock
+
+
+def _kept(path: Path) -> str | None:
+    """The text of a lock made before, whose use is noted: the cache may clear away what is not used for long."""
+    try:
+        os.utime(path)
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
 
 
 def forget(wishes: Wishes, locks: Path, environ: Mapping[str, str]) -> None:

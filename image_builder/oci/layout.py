@@ -92,6 +92,16 @@ class Layout:
         named = ((row.get("annotations", {}).get(REF_NAME), row["digest"]) for row in self._manifests())
         return {str(name): str(digest) for name, digest in named if name}
 
+    def mend(self) -> bool:
+        """An index that cannot be read is made anew, empty: its blobs stay, and have names again when built again."""
+        with locked(self.folder / ".lock"):
+            try:
+                self.images()
+            except (ValueError, LookupError, TypeError, AttributeError):
+                self._write_index([])
+                return True
+        return False
+
     def forget_image(self, name: str, digest: str) -> None:
         """Take the name from an image, if it still has it; its blobs stay."""
         with locked(self.folder / ".lock"):

@@ -17,6 +17,7 @@ import pytest
 from image_builder.cache import Cache
 from image_builder.cache_verify import verify
 from image_builder.contract import CacheCleared, ImageReference
+from image_builder.errors import BuildError
 from image_builder.index_credentials import without_credentials
 from image_builder.kept_image import is_whole
 from image_builder.leases import Leases
@@ -208,6 +209,18 @@ def test_verify_removes_what_is_corrupt_and_says_so(tmp_path: Path) -> None:
     assert not layout.has(part)
     assert [thing.why for thing in clear(tmp_path, 0).gone] == ["incomplete"]
     assert layout.images() == {"a" * 32: good.digest}
+
+
+def test_a_damaged_index_is_told_and_mended(tmp_path: Path) -> None:
+    """Otherwise one torn sector ends all clearing, with a traceback for a reason."""
+    layout = layout_at(tmp_path / "images")
+    named(layout, "a" * 32, b"good")
+    (tmp_path / "images/index.json").write_bytes(b'{"manifests": [')
+    with pytest.raises(BuildError, match="gc --verify"):
+        clear(tmp_path, 1)
+    _count, gone = verify(cache_of(tmp_path, 0), tmp_path, StopFlag(), dry_run=False)
+    assert [thing.name for thing in gone] == ["images/index.json"]
+    assert layout.images() == {} and clear(tmp_path, 0).gone == ()
 
 
 @pytest.fixture
