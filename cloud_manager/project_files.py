@@ -10,7 +10,8 @@ from functools import cached_property
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
-from cloud_manager.deployment_spec import LoadedSpec
+from cloud_manager.build_request import Program
+from cloud_manager.deployment_spec import DeploymentSpec, LoadedSpec
 from cloud_manager.finding import Finding, in_order, quoted
 
 _INTERPRETER = re.compile(r"(python(3(\.[0-9]{1,2})?)?|sh|bash)")
@@ -23,6 +24,16 @@ def program_folder(project_dir: Path) -> Path:
     """Where the program is: `nn_model`, which TANGO's code generator makes, else the project's own folder."""
     generated = project_dir / "nn_model"
     return generated if generated.is_dir() else project_dir
+
+
+def program_of(project: Path, spec: DeploymentSpec, shared_root: Path) -> Program:
+    """The program's folder, the weights in it (those beside deployment.yaml are no part of the image), and the lock."""
+    folder = program_folder(project)
+    weights = tuple(path for path in spec.optional.weights() if (folder / path).exists())
+    lock = spec.build.lock
+    if lock is not None and folder != project and not (folder / lock).exists():
+        lock = f"../{lock}"
+    return Program(folder.relative_to(shared_root).as_posix(), weights, lock)
 
 
 def check(loaded: LoadedSpec, project_dir: Path) -> tuple[Finding, ...]:

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cloud_manager import decide, service_steps, story
-from cloud_manager.build_request import Program, build_request
+from cloud_manager.build_request import build_request
 from cloud_manager.builder import Builder
 from cloud_manager.claim import Claim, Desk, NewerWish
 from cloud_manager.deployment import Deployment, Key, Phase, Want
 from cloud_manager.deployment_spec import DeploymentSpec
 from cloud_manager.errors import DeployError, LostOwnership
 from cloud_manager.image_steps import ImageSteps
-from cloud_manager.project_files import program_folder
+from cloud_manager.project_files import program_of
 from cloud_manager.targets.target import Target
 from image_builder.contract import BuildRequest, BuildStatus, Problem
 
@@ -140,7 +140,7 @@ class Reconciler:
         if spec.prebuilt or row.facts.stage in ("built", "applied"):
             return None
         project = self._shared_root / "common" / row.key.user_id / row.key.project_id
-        program = await asyncio.to_thread(_program, project, spec, self._shared_root)
+        program = await asyncio.to_thread(program_of, project, spec, self._shared_root)
         return build_request(row, spec, target.build_platform(spec), program)
 
     async def _make_running(self, claim: Claim, spec: DeploymentSpec, target: Target) -> None:
@@ -200,16 +200,6 @@ class Reconciler:
         stage = "new" if in_flight else claim.row.facts.stage
         events = (story.build_left(build_id),) if in_flight else ()
         await claim.save(*events, build_id=None, stage=stage)
-
-
-def _program(project: Path, spec: DeploymentSpec, shared_root: Path) -> Program:
-    """The program's folder, the weights in it (those beside deployment.yaml are no part of the image), and the lock."""
-    folder = program_folder(project)
-    weights = tuple(path for path in spec.optional.weights() if (folder / path).exists())
-    lock = spec.build.lock
-    if lock is not None and folder != project and not (folder / lock).exists():
-        lock = f"../{lock}"
-    return Program(folder.relative_to(shared_root).as_posix(), weights, lock)
 
 
 async def _use_prebuilt(claim: Claim, spec: DeploymentSpec) -> None:

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from cloud_manager.cli import cache, follow, images, render, up, validate
+from cloud_manager.cli import build, cache, follow, images, render, up, validate
 from cloud_manager.cli.builder_api import BuilderUnreachable
 from cloud_manager.cli.client import Json, Manager, ManagerUnreachable
 from cloud_manager.cli.options import AsJson, print_json, tell
@@ -215,6 +215,7 @@ def schema(url: Url = None) -> None:
 
 # --- with an image builder --------------------------------------------------------------------------------------
 
+app.command()(build.build)
 app.command()(images.image)
 app.command()(images.dockerfile)
 app.command()(cache.gc)
