@@ -86,7 +86,7 @@ class WheelStore:
         """Make sure that all wheels are here, whole and right; some at a time.
 
         Args:
-            environ: as `pip_settings.resolver_environment` gives it: credentials of the indexes, CA bundle.
+            environ: as `PipSettings.environment` gives it: credentials of the indexes, CA bundle.
 
         Raises:
             FetchFailed: retryable for trouble with the network or the server.

@@ -43,18 +43,52 @@ INDEX_NAMES = (
 """Settings on which it depends what is found: a lock made with others is another lock."""
 
 
-async def resolver_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment for uv: the host's own, plus pip's settings where uv has none."""
-    return merged(environ, {**await _configured(environ), **from_environment(environ)})
+class PipSettings:
+    """The environment for uv: the host's own, plus pip's settings where uv has none.
+
+    pip is asked again once a configuration file of its has changed, so that a mended one serves without a restart.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self._known: dict[str, str] | None = None
+        self._files: dict[Path, _Stamp] = {}
+
+    async def environment(self) -> dict[str, str]:
+        # Without files pip is not there, or one of them is broken, and then it does not say which.
+        changed = not self._files or any(_stamp(path) != stamp for path, stamp in self._files.items())
+        if self._known is None or changed:
+            # First the stamps: what changes while pip reads is read again.
+            self._files = {path: _stamp(path) for path in parse_config_debug(await _asked("debug", self._environ))}
+            pip = parse_config_list(await _asked("list", self._environ))
+            self._known = merged(self._environ, {**pip, **from_environment(self._environ)})
+        return self._known
 
 
-async def _configured(environ: Mapping[str, str]) -> dict[str, str]:
-    """What `pip config list` says; nothing where there is no pip."""
+_Stamp = tuple[int, int] | None
+
+
+def _stamp(path: Path) -> _Stamp:
     try:
-        done = await run([sys.executable, "-m", "pip", "config", "list"], environ, Path.cwd(), seconds=30)
+        found = path.stat()
+    except OSError:
+        return None  # not there, or not for us: neither is it for pip
+    return found.st_mtime_ns, found.st_size
+
+
+async def _asked(what: str, environ: Mapping[str, str]) -> str:
+    """What `pip config …` says; nothing where there is no pip."""
+    try:
+        done = await run([sys.executable, "-m", "pip", "config", what], environ, Path.cwd(), seconds=30)
     except (TimeoutError, OSError):
-        return {}
-    return parse_config_list(done.output) if done.code == 0 else {}
+        return ""
+    return done.output if done.code == 0 else ""
+
+
+def parse_config_debug(text: str) -> list[Path]:
+    """The files that `pip config debug` says it looks for: `  /etc/pip.conf, exists: True`. Pure."""
+    rows = (line.strip().rpartition(", exists: ") for line in text.splitlines())
+    return [Path(path) for path, separator, _ in rows if separator]
 
 
 def parse_config_list(text: str) -> dict[str, str]:

@@ -42,7 +42,7 @@ from image_builder.oci.layout import Layout
 from image_builder.oci.pushed import Pushed
 from image_builder.oci.reference import parse
 from image_builder.oci.registries import Registries
-from image_builder.pip_settings import resolver_environment
+from image_builder.pip_settings import PipSettings
 from image_builder.plan import BuildPlan
 from image_builder.progress import LayerBoard
 from image_builder.publish import Publisher
@@ -106,7 +106,7 @@ class Workshop:
         self._network = network
         self._credentials = GoogleCredentials(DockerConfig(environ), environ)
         self._environ = environ
-        self._resolver_environ: dict[str, str] | None = None
+        self._pip = PipSettings(environ)
         self._making: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @classmethod
@@ -135,10 +135,8 @@ class Workshop:
         return workshop
 
     async def resolver_environ(self) -> dict[str, str]:
-        """The environment for uv and downloads; pip is asked for its settings once."""
-        if self._resolver_environ is None:
-            self._resolver_environ = await resolver_environment(self._environ)
-        return self._resolver_environ
+        """The environment for uv and downloads."""
+        return await self._pip.environment()
 
     async def registries(self) -> Registries:
         """For one build; use it as a context manager."""

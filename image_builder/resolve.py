@@ -53,7 +53,7 @@ async def resolve(wishes: Wishes, locks: Path, environ: Mapping[str, str], log: 
     """The lock of a request: the one kept in `locks` if the same was asked before, else a new one.
 
     Args:
-        environ: as `pip_settings.resolver_environment` gives it.
+        environ: as `PipSettings.environment` gives it.
 
     Raises:
         ResolveFailed: names the requirement and its line, or the line of the project's lock.

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from cloud_manager.errors import DeployError
-from image_builder.pip_settings import resolver_environment
+from image_builder.pip_settings import PipSettings
 
 SAMPLES = Path(__file__).resolve().parent
 TRAINING = ("torch==2.13.0", "scikit-learn")  # the environment in which digits is trained
@@ -136,7 +136,7 @@ def cpu_torch() -> list[str]:
 
 def uv_environment() -> dict[str, str]:
     """uv does not read pip's settings; the builder's own translation of them serves the training too."""
-    return asyncio.run(resolver_environment(os.environ))
+    return asyncio.run(PipSettings(os.environ).environment())
 
 
 def command(words: list[str]) -> None:

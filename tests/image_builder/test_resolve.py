@@ -16,7 +16,7 @@ from image_builder.fetch import WheelStore, index_credentials
 from image_builder.file_hashes import FileHashes
 from image_builder.layer_plan import LARGE, wheel_layers
 from image_builder.lock import PinnedWheel, cuda_parts
-from image_builder.pip_settings import merged, parse_config_list, resolver_environment
+from image_builder.pip_settings import PipSettings, merged, parse_config_list
 from image_builder.resolve import Wishes, lock_key, resolve
 from image_builder.resolver_words import failure
 from tests.image_builder.wheels import make_request, make_wheel, no_sleep, offline
@@ -111,8 +111,23 @@ async def test_pips_configuration_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "pip.conf").write_text("[global]\nfind-links = /somewhere\n")
     environ = {**offline(tmp_path), "PIP_CONFIG_FILE": str(tmp_path / "pip.conf")}
     del environ["UV_FIND_LINKS"]
-    assert (await resolver_environment(environ))["UV_FIND_LINKS"] == "/somewhere"
-    assert (await resolver_environment({**environ, "PIP_FIND_LINKS": "/env"}))["UV_FIND_LINKS"] == "/env"
+    settings = PipSettings(environ)
+    assert (await settings.environment())["UV_FIND_LINKS"] == "/somewhere"
+    own = PipSettings({**environ, "PIP_FIND_LINKS": "/env"})
+    assert (await own.environment())["UV_FIND_LINKS"] == "/env"
+
+
+async def test_a_mended_configuration_of_pip_serves_without_a_restart(tmp_path: Path) -> None:
+    """Also one that pip could not read when the builder was asked first."""
+    file = tmp_path / "pip.conf"
+    file.write_text("[global\n")
+    environ = {**offline(tmp_path), "PIP_CONFIG_FILE": str(file)}
+    del environ["UV_FIND_LINKS"]
+    settings = PipSettings(environ)
+    assert "UV_FIND_LINKS" not in await settings.environment()
+    file.write_text("[global]\nfind-links = /one\n")
+    assert (await settings.environment())["UV_FIND_LINKS"] == "/one"
+    assert await settings.environment() is await settings.environment()
 
 
 @pytest.mark.parametrize(
