@@ -21,7 +21,7 @@ from image_builder.errors import NoDockerfile
 from image_builder.layers.files import LAUNCHER
 from image_builder.oci.layout import Layout
 
-_FOLDERS = {"weights": WEIGHTS, "program": PROGRAM, "config": LAUNCH}
+_FOLDERS = {"weights": WEIGHTS, "program": PROGRAM}
 _CHUNK = 1 << 20
 
 
@@ -48,7 +48,8 @@ def context_of(status: BuildStatus, layout: Layout, contents: ContentsStore) -> 
     manifest = json.loads(layout.path(image.digest).read_bytes())
     run = json.loads(layout.path(manifest["config"]["digest"]).read_bytes())["config"]
     within = {PROGRAM: image.workdir, WEIGHTS: image.workdir, LAUNCH: LAUNCHER}
-    rows = [(_FOLDERS[layer.kind or ""], layer.digest) for layer in image.layers if layer.kind in _FOLDERS]
+    names = {**_FOLDERS, "config": LAUNCH} if status.request.pre_exec else _FOLDERS
+    rows = [(names[layer.kind or ""], layer.digest) for layer in image.layers if layer.kind in names]
     folders = [(name, layout.path(digest), within[name].strip("/")) for name, digest in rows]
     recipe = Recipe(image.digest, status.request, image.base, run, packages, [name for name, _, _ in folders])
     return Context({"Dockerfile": dockerfile(recipe), REQUIREMENTS: requirements(packages, status.request)}, folders)

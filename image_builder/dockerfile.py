@@ -59,7 +59,7 @@ def dockerfile(recipe: Recipe) -> str:
         *_head(recipe),
         *_base(recipe),
         *_apt(recipe.request.system_packages),
-        *_python(recipe.packages),
+        *_python(recipe),
         *_copies(recipe.folders, workdir),
         *(_env(row) for row in run.get("Env") or ()),
         f"WORKDIR {workdir}",
@@ -116,12 +116,14 @@ def _apt(packages: Sequence[str]) -> list[str]:
     ]
 
 
-def _python(packages: Sequence[Package]) -> list[str]:
-    lines = [f"RUN {json.dumps(['python3', '-m', 'venv', f'/{VENV}'])}"]
-    if packages:
-        install = ["install", "--no-cache-dir", "--no-deps", "--require-hashes", "-r", f"/{LAUNCHER}/{REQUIREMENTS}"]
+def _python(recipe: Recipe) -> list[str]:
+    """Packages that a base brings stay usable, yet what is asked for is installed whatever the base has."""
+    options = ["--system-site-packages"] if recipe.base else []
+    lines = [f"RUN {json.dumps(['python3', '-m', 'venv', *options, f'/{VENV}'])}"]
+    if recipe.packages:
+        install = ["install", "--no-cache-dir", "--no-deps", "--ignore-installed", "--require-hashes", "-r"]
         lines.append(f"COPY {json.dumps([REQUIREMENTS, f'/{LAUNCHER}/'])}")
-        lines.append(f"RUN {json.dumps([f'/{VENV}/bin/python', '-m', 'pip', *install])}")
+        lines.append(f"RUN {json.dumps([f'/{VENV}/bin/python', '-m', 'pip', *install, f'/{LAUNCHER}/{REQUIREMENTS}'])}")
     return lines
 
 

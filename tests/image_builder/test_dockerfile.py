@@ -200,7 +200,7 @@ async def test_an_engine_builds_it_and_it_runs_alike(workshop: Workshop, tmp_pat
     """The proof: an engine that knows nothing of us builds what we say, and the result does what ours does."""
     if sys.version_info[:2] != (3, 11):
         needs.missing("the base of the tests has python 3.11")
-    status = await built(workshop, tmp_path)
+    status = await built(workshop, tmp_path, base_image=base_image)
     context = tmp_path / "context"
     with tarfile.open(
         fileobj=io.BytesIO(b"".join(context_tar(context_of(status, workshop.layout, workshop.contents))))
@@ -209,8 +209,8 @@ async def test_an_engine_builds_it_and_it_runs_alike(workshop: Workshop, tmp_pat
     (tmp_path / "pip.conf").write_text("[global]\nno-index = true\nfind-links = /links\n")
     buildah = Buildah(tmp_path / "store")
     mounts = [f"--volume={tmp_path / 'links'}:/links:ro", f"--volume={tmp_path / 'pip.conf'}:/etc/pip.conf:ro"]
-    options = ["--isolation=chroot", "--network=host", "--tls-verify=false", f"--build-arg=BASE={base_image}"]
-    buildah("bud", *options, *mounts, "--tag=it", context)
+    assert f"ARG BASE={base_image.rpartition(':')[0]}@sha256:" in (context / "Dockerfile").read_text()
+    buildah("bud", "--isolation=chroot", "--network=host", "--tls-verify=false", *mounts, "--tag=it", context)
     config = json.loads(buildah("inspect", "--type=image", "it"))["OCIv1"]["config"]
     assert config["Entrypoint"] == ["python", "/opt/cloud-deploy/launch.py"]
     assert (config["WorkingDir"], list(config["ExposedPorts"])) == ("/workspace", ["8080/tcp"])
