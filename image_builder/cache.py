@@ -49,8 +49,8 @@ class Cache:
         self._parts: dict[str, frozenset[str]] = {}
         self.bound = bound
 
-    def view(self, newest: frozenset[str]) -> CacheView:
-        """newest: digests of images that go last."""
+    def view(self, newest: frozenset[str], published: frozenset[str] = frozenset()) -> CacheView:
+        """newest: digests of images that go last. published: of images whose base may lie in a registry only."""
         found = self._contents()
         rows = [_row(kind, found.files) for kind in dict.fromkeys(file.kind for file in found.files)]
         return CacheView(
@@ -59,18 +59,25 @@ class Cache:
             in_use=len(found.in_use),
             kinds=tuple(rows),
             images=sum(is_whole(self._layout, image.digest) for image in found.images),
-            would_go=tuple(thing for _, thing in self._goners(found, newest)),
+            would_go=tuple(thing for _, thing in self._goners(found, newest, published)),
         )
 
-    def clear(self, newest: frozenset[str], flag: StopFlag, *, dry_run: bool = False) -> CacheCleared:
-        """Remove leftovers, and what is over the bound. May be broken off by `flag` between two files.
+    def clear(
+        self,
+        newest: frozenset[str],
+        flag: StopFlag,
+        *,
+        published: frozenset[str] = frozenset(),
+        dry_run: bool = False,
+    ) -> CacheCleared:
+        """Remove leftovers, and what is over the bound; digests as for `view`. `flag` may break it off between files.
 
         Raises:
             OSError: a file cannot be removed; what went before is gone.
         """
         found = self._contents()
         gone = []
-        for eviction, thing in self._goners(found, newest):
+        for eviction, thing in self._goners(found, newest, published):
             flag.check()
             if dry_run or self._evict(eviction):
                 gone.append(thing)
@@ -155,9 +162,15 @@ class Cache:
     def _named_parts(self) -> set[str]:
         return {part for digest in self._named().values() for part in self._parts_of(digest)}
 
-    def _goners(self, found: Contents, newest: frozenset[str]) -> list[tuple[Eviction, CacheThing]]:
+    def _goners(
+        self, found: Contents, newest: frozenset[str], published: frozenset[str]
+    ) -> list[tuple[Eviction, CacheThing]]:
         """What is worth nothing goes whatever the bound; then, if there is still too much, the least used."""
-        lost = [image for image in found.images if not is_whole(self._layout, image.digest)]
+        lost = [
+            image
+            for image in found.images
+            if not (is_whole(self._layout, image.digest) or (image.digest in published and image.parts))
+        ]
         names = {file.name for file in found.files}
         stale = tuple(file for file in found.files if file.kind == "index" and self._is_stale(file, names))
         rest = Contents(

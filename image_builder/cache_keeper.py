@@ -10,9 +10,9 @@ from pathlib import Path
 from image_builder.build_queue import BuildQueue
 from image_builder.build_store import disk_error
 from image_builder.cache import Cache
-from image_builder.cache_plan import newest_of_owners
+from image_builder.cache_plan import newest_of_owners, published
 from image_builder.cache_verify import verify
-from image_builder.contract import BuildState, CacheCleared, CacheView
+from image_builder.contract import BuildState, BuildStatus, CacheCleared, CacheView
 from image_builder.errors import BuildError
 from image_builder.leases import Leases
 from image_builder.work import StopFlag, T, in_thread
@@ -44,8 +44,8 @@ class CacheKeeper:
 
     async def view(self) -> CacheView:
         """Raises BuildError."""
-        newest = await self._newest()
-        return await self._in_thread(lambda _: self._cache.view(newest))
+        builds = await self._succeeded()
+        return await self._in_thread(lambda _: self._cache.view(newest_of_owners(builds), published(builds)))
 
     async def clear(self, *, dry_run: bool = False, verified: bool = False) -> CacheCleared:
         """Remove what is over the bound, and the records of old builds without an image.
@@ -56,8 +56,8 @@ class CacheKeeper:
             BuildError: the disk refuses; what went before is gone.
         """
         async with self._clearing:
-            newest = await self._newest()
-            done = await self._in_thread(lambda flag: self._clear(newest, flag, dry_run, verified))
+            builds = await self._succeeded()
+            done = await self._in_thread(lambda flag: self._clear(builds, flag, dry_run, verified))
             records = await self._queue.prune(self._history, self._cache.keeps, dry_run=dry_run)
         gone = (*done.gone, *records)
         for thing in () if dry_run else gone:
@@ -65,15 +65,15 @@ class CacheKeeper:
         freed = sum(thing.size for thing in records)
         return done.model_copy(update={"gone": gone, "after": done.after - freed})
 
-    def _clear(self, newest: frozenset[str], flag: StopFlag, dry_run: bool, verified: bool) -> CacheCleared:
+    def _clear(self, builds: list[BuildStatus], flag: StopFlag, dry_run: bool, verified: bool) -> CacheCleared:
         before = self._cache.size()
         count, corrupt = verify(self._cache, self._folder, flag, dry_run=dry_run) if verified else (0, [])
-        done = self._cache.clear(newest, flag, dry_run=dry_run)
+        done = self._cache.clear(newest_of_owners(builds), flag, published=published(builds), dry_run=dry_run)
         gone = (*corrupt, *done.gone)
         return done.model_copy(update={"before": before, "verified": count, "gone": gone})
 
-    async def _newest(self) -> frozenset[str]:
-        return newest_of_owners(await self._queue.newest(BuildState.SUCCEEDED, _ALL))
+    async def _succeeded(self) -> list[BuildStatus]:
+        return await self._queue.newest(BuildState.SUCCEEDED, _ALL)
 
     async def _in_thread(self, work: Callable[[StopFlag], T]) -> T:
         try:

@@ -107,3 +107,8 @@ def newest_of_owners(builds: Iterable[BuildStatus]) -> frozenset[str]:
         if build.state is BuildState.SUCCEEDED and build.image:
             found.update(dict.fromkeys(build.owners, build.image.digest))
     return frozenset(found.values())
+
+
+def published(builds: Iterable[BuildStatus]) -> frozenset[str]:
+    """Digests of the images that are in a registry; the layers of their base may never have been here."""
+    return frozenset(build.image.digest for build in builds if build.image and build.image.pushed)

@@ -211,6 +211,16 @@ def test_verify_removes_what_is_corrupt_and_says_so(tmp_path: Path) -> None:
     assert layout.images() == {"a" * 32: good.digest}
 
 
+def test_a_published_image_may_miss_its_base(tmp_path: Path) -> None:
+    """Otherwise each clearing takes what was built on a base that lies in a registry only."""
+    layout = layout_at(tmp_path / "images")
+    image = named(layout, "a" * 32, b"over a base")
+    layout.path(json.loads(layout.path(image.digest).read_bytes())["layers"][0]["digest"]).unlink()
+    cache = cache_of(tmp_path, 0)
+    assert cache.clear(NOBODY, StopFlag(), published=frozenset({image.digest})).gone == ()
+    assert [thing.why for thing in cache.clear(NOBODY, StopFlag()).gone] == ["incomplete"]
+
+
 def test_a_damaged_index_is_told_and_mended(tmp_path: Path) -> None:
     """Otherwise one torn sector ends all clearing, with a traceback for a reason."""
     layout = layout_at(tmp_path / "images")
