@@ -80,10 +80,12 @@ class Calls:
         return answer
 
     async def _send(self, call: Call) -> httpx.Response:
-        known = self._auth.header(call.scope)
+        url = httpx.URL(urljoin(self._base, call.url))
+        # An upload may lead to a store of its own, on another host, which our credentials are no business of.
+        known = self._auth.header(call.scope) if url.netloc == httpx.URL(self._base).netloc else None
         request = self._client.build_request(
             call.method,
-            urljoin(self._base, call.url),
+            url,
             headers=call.headers | ({"Authorization": known} if known else {}),
             content=call.content() if callable(call.content) else call.content,
         )

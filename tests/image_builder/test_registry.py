@@ -300,6 +300,31 @@ async def test_a_token_is_fetched_once_and_again_when_it_expires() -> None:
     assert "secret" not in repr(Credential("user", "secret"))
 
 
+async def test_an_upload_elsewhere_does_not_see_our_token(tmp_path: Path) -> None:
+    """Otherwise a registry's answer can send our password to any host."""
+    digest, path = blob(tmp_path, 1000)
+    elsewhere: list[httpx.Headers] = []
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        await request.aread()
+        if request.url.host == "store.test":
+            elsewhere.append(request.headers)
+            return httpx.Response({"PATCH": 202, "PUT": 201}[request.method], headers={"Location": str(request.url)})
+        if "authorization" not in request.headers:
+            return httpx.Response(401, headers={"WWW-Authenticate": "Basic realm=x"})
+        status = {"HEAD": 404, "POST": 202}[request.method]
+        return httpx.Response(status, headers={"Location": "https://store.test/up"})
+
+    class Known:
+        async def find(self, registry: str) -> Credential | None:
+            return Credential("user", "secret")
+
+    reference = parse("registry.test/a:1")
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+        assert await Registry(reference, http, Known(), sleep=Slept()).push_blob(reference, digest, path) == "uploaded"
+    assert len(elsewhere) == 2 and not any("authorization" in headers for headers in elsewhere)
+
+
 async def test_docker_logins_are_used(tmp_path: Path) -> None:
     """Otherwise people who logged in are told to log in."""
     helper = tmp_path / "docker-credential-fake"
