@@ -39,6 +39,8 @@ class CacheKeeper:
                 await self.clear()
             except BuildError as error:
                 _log.warning("the cache could not be cleared: %s", error)
+            except Exception:  # noqa: BLE001 - a fault of ours must not end all clearing; the log has it whole
+                _log.exception("the cache could not be cleared")
             await self._queue.ended.wait()
             self._queue.ended.clear()
 

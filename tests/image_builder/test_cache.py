@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import random
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from image_builder.cache import Cache
 from image_builder.cache_verify import verify
 from image_builder.contract import CacheCleared, ImageReference
 from image_builder.errors import BuildError
+from image_builder.file_hashes import FileHashes
 from image_builder.index_credentials import without_credentials
 from image_builder.kept_image import is_whole
 from image_builder.leases import Leases
@@ -219,6 +221,20 @@ def test_a_published_image_may_miss_its_base(tmp_path: Path) -> None:
     cache = cache_of(tmp_path, 0)
     assert cache.clear(NOBODY, StopFlag(), published=frozenset({image.digest})).gone == ()
     assert [thing.why for thing in cache.clear(NOBODY, StopFlag()).gone] == ["incomplete"]
+
+
+def test_too_many_file_hashes_are_forgotten(tmp_path: Path) -> None:
+    """Otherwise the hashes of projects long gone fill the disk, for they never grow old."""
+    database = tmp_path / "hashes.sqlite"
+    with closing(FileHashes(database)) as hashes, closing(sqlite3.connect(database, isolation_level=None)) as rows:
+        many = ((1, number, 0, 0, 0, "0" * 64) for number in range(20_000))
+        rows.execute("begin")
+        rows.executemany("insert into hashes values (?,?,?,?,?,?)", many)
+        rows.execute("commit")
+        (thing,) = clear(tmp_path, 1_000_000).gone
+        assert (thing.kind, thing.why) == ("hashes", "too large")
+        assert database.stat().st_size < 100_000
+        assert hashes.sha256(Path(__file__)) == sha256(Path(__file__).read_bytes()).removeprefix("sha256:")
 
 
 def test_a_damaged_index_is_told_and_mended(tmp_path: Path) -> None:
