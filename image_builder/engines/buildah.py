@@ -20,7 +20,7 @@ from image_builder.engines.apt import SystemPackage
 from image_builder.engines.context import DOCKERFILE, Context, context_folder
 from image_builder.engines.diff import apt_layer, carried_layer, empty_layer
 from image_builder.engines.engine import Bring, Built, Log, Surroundings, dockerfile_failed, engine_failed
-from image_builder.engines.oci_folder import read_image, write_base
+from image_builder.engines.oci_folder import LayerFile, read_image, write_base
 from image_builder.engines.process import watch
 from image_builder.engines.processes import MARK, kill_marked
 from image_builder.engines.runs import Run, Runs
@@ -136,9 +136,12 @@ class Buildah:
         config, rows = read_image(run.folder / "made")
         return Built(config, tuple(self._layer(row, carried_layer, flag) for row in rows))
 
-    def _layer(self, path: Path, make: Callable[[BinaryIO, Layout, StopFlag], Layer], flag: StopFlag) -> Layer:
-        with path.open("rb") as file:
-            return make(file, self._layout, flag)
+    def _layer(self, file: LayerFile, make: Callable[[BinaryIO, Layout, StopFlag], Layer], flag: StopFlag) -> Layer:
+        try:
+            with file.open() as tar:
+                return make(tar, self._layout, flag)
+        except ValueError as error:
+            raise engine_failed(self.name, f"it made what is not understood: {error}") from error
 
 
 def _clear(run: Run) -> None:
