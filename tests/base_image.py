@@ -47,7 +47,7 @@ Tree = Mapping[str, str | bytes | tuple[str, int]]
 
 @pytest.fixture(scope="session")
 def base_image(registry: str) -> str:
-    """Reference of a Debian with python 3.11 in the test registry. Making it takes about 40 s, once per machine."""
+    """Reference of a Debian with python 3.11 in the test registry. Made once per machine, in one to two minutes."""
     architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(machine.machine(), machine.machine())
     folder = _debian(needs.program("mmdebstrap"), architecture)
     reference = f"{registry}/base/python:bookworm"
