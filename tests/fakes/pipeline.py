@@ -22,7 +22,7 @@ from image_builder.contract import BuildRequest, ImageReference, LayerProgress
 from image_builder.folder_lock import folder_lock
 from image_builder.kept_image import MANIFEST_TYPE, is_whole
 from image_builder.oci.layout import Layout
-from image_builder.pipeline import Reporter
+from image_builder.pipeline import Reporter, Workshop
 from image_builder.plan import BuildPlan
 from image_builder.settings import Settings
 
@@ -117,8 +117,9 @@ def main() -> None:
     state_dir = Path(sys.argv[1])
     settings = Settings(state_dir=state_dir, image_builder_port=0)
     with folder_lock(state_dir / "builder"):
-        layout = layout_at(state_dir / "builder" / "images")
-        asyncio.run(service.serve(settings, layout, maker(layout, NotingPipeline(state_dir, layout))))
+        workshop = Workshop.open(state_dir, {})
+        layout = workshop.layout
+        asyncio.run(service.serve(settings, workshop, maker(layout, NotingPipeline(state_dir, layout))))
 
 
 if __name__ == "__main__":
