@@ -22,9 +22,10 @@ from image_builder.errors import BuildError
 from image_builder.folder_lock import folder_lock
 from image_builder.interpreters import Interpreter
 from image_builder.kept_image import is_whole
-from image_builder.pipeline import Network, Workshop, build
+from image_builder.pipeline import build
 from image_builder.plan import make_plan
 from image_builder.settings import Settings
+from image_builder.workshop import Network, Workshop
 
 _GRACE = 5  # seconds that open connections have to end; what runs is stopped after that
 

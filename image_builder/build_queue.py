@@ -26,7 +26,7 @@ from image_builder.contract import (
 )
 from image_builder.errors import BuildError, BuildNotFound, QueueFull, SourceChanged, Stopping
 from image_builder.event_log import Note, Position
-from image_builder.pipeline import Reporter
+from image_builder.job import Reporter
 from image_builder.plan import BuildPlan
 from image_builder.work import StopFlag, in_thread
 

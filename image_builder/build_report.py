@@ -9,7 +9,7 @@ from collections.abc import Callable
 from image_builder.clock import Clock
 from image_builder.contract import RESTING, LayerProgress
 from image_builder.event_log import Note
-from image_builder.pipeline import Step
+from image_builder.job import Step
 
 _PERIOD = 0.25  # seconds between two progress events of a layer: as often as an eye follows
 

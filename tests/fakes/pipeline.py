@@ -20,11 +20,12 @@ from image_builder import __main__ as service
 from image_builder.build_queue import Maker
 from image_builder.contract import BuildRequest, ImageReference, LayerProgress
 from image_builder.folder_lock import folder_lock
+from image_builder.job import Reporter
 from image_builder.kept_image import MANIFEST_TYPE, is_whole
 from image_builder.oci.layout import Layout
-from image_builder.pipeline import Reporter, Workshop
 from image_builder.plan import BuildPlan
 from image_builder.settings import Settings
+from image_builder.workshop import Workshop
 
 Work = Callable[[BuildPlan, Reporter], Awaitable[ImageReference]]
 

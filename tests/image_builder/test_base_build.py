@@ -22,7 +22,8 @@ from image_builder.errors import BuildError
 from image_builder.kept_image import is_whole
 from image_builder.oci.layout import Layout
 from image_builder.oci.reference import parse
-from image_builder.pipeline import Network, Workshop, build
+from image_builder.pipeline import build
+from image_builder.workshop import Network, Workshop
 from tests import needs
 from tests.base_image import PYTHON_TREE, Tree, tiny_base
 from tests.image_builder.test_pipeline import check_blobs

@@ -20,8 +20,9 @@ from image_builder.errors import BuildError
 from image_builder.interpreters import Interpreter, Interpreters
 from image_builder.layers.wheel import site_packages
 from image_builder.oci.layout import Layout
-from image_builder.pipeline import Workshop, build
+from image_builder.pipeline import build
 from image_builder.plan import BuildPlan, make_plan
+from image_builder.workshop import Workshop
 from tests.image_builder.wheels import Notes, make_project, make_request, make_wheel, offline, until
 
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"

@@ -25,8 +25,9 @@ from image_builder.kept_image import is_whole
 from image_builder.leases import Leases
 from image_builder.oci.image import descriptor
 from image_builder.oci.layout import Layout
-from image_builder.pipeline import Workshop, build
+from image_builder.pipeline import build
 from image_builder.work import StopFlag
+from image_builder.workshop import Workshop
 from tests.cloud_manager.test_cli import cloud_deploy
 from tests.fakes.pipeline import image_of, layout_at
 from tests.image_builder.package_index import serving_index

@@ -15,8 +15,9 @@ from image_builder.contents import ImageFacts, Package, facts
 from image_builder.contents_store import ContentsStore
 from image_builder.errors import ImageNotFound
 from image_builder.layers.wheel import license_of
-from image_builder.pipeline import Workshop, build
+from image_builder.pipeline import build
 from image_builder.sbom import cyclonedx
+from image_builder.workshop import Workshop
 from tests.fakes.pipeline import image_of
 from tests.image_builder.service import Service, serving
 from tests.image_builder.wheels import (

@@ -22,7 +22,8 @@ from image_builder.contents import Package
 from image_builder.contract import BuildRequest, BuildState, BuildStatus
 from image_builder.dockerfile import Recipe, dockerfile, requirements
 from image_builder.errors import NoDockerfile
-from image_builder.pipeline import Workshop, build
+from image_builder.pipeline import build
+from image_builder.workshop import Workshop
 from tests import needs
 from tests.image_builder.service import serving
 from tests.image_builder.wheels import SCRIPT, Notes, make_project, make_request, make_wheel, offline, plan_of

@@ -16,7 +16,8 @@ from image_builder.engines.choose import engines_of
 from image_builder.engines.engine import Engine
 from image_builder.errors import BuildError
 from image_builder.oci.layout import Layout
-from image_builder.pipeline import Workshop, build
+from image_builder.pipeline import build
+from image_builder.workshop import Workshop
 from tests import needs
 from tests.image_builder.engine_bench import around
 from tests.image_builder.wheels import SCRIPT, Notes, make_project, make_request, make_wheel, offline, plan_of

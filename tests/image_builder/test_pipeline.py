@@ -21,7 +21,8 @@ from image_builder.contract import ImageReference
 from image_builder.disk import PARTIAL
 from image_builder.errors import BuildError, DiskFull, ResolveFailed, SourceChanged
 from image_builder.oci.layout import Layout
-from image_builder.pipeline import Workshop, build
+from image_builder.pipeline import build
+from image_builder.workshop import Workshop
 from tests import needs
 from tests.image_builder.wheels import (
     SCRIPT,

@@ -15,7 +15,7 @@ from image_builder.build_queue import BuildQueue, backoff
 from image_builder.build_store import BuildStore
 from image_builder.contract import BuildEvent, BuildRequest, BuildState, BuildStatus, ImageReference, LayerProgress
 from image_builder.errors import BuildError, BuildNotFound, FetchFailed, QueueFull, ResolveFailed
-from image_builder.pipeline import Reporter
+from image_builder.job import Reporter
 from image_builder.plan import BuildPlan
 from tests.fakes.pipeline import image_of, layout_at, maker, plan, request
 

@@ -17,10 +17,11 @@ from image_builder.contract import Platform, Requirement
 from image_builder.errors import BadBuildRequest, BuildError, ResolveFailed
 from image_builder.interpreters import here
 from image_builder.lock import Lock
-from image_builder.pipeline import Workshop, build
+from image_builder.pipeline import build
 from image_builder.project_lock import ProjectLock, read_project_lock
 from image_builder.resolve import Wishes, resolve
 from image_builder.source_tree import SourceFile
+from image_builder.workshop import Workshop
 from tests import needs
 from tests.image_builder.wheels import Notes, make_project, make_request, make_wheel, offline, plan_of, until
 

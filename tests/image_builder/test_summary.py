@@ -12,7 +12,8 @@ import pytest
 
 from image_builder.build_summary import summarise
 from image_builder.contract import BuildStatus, LayerProgress
-from image_builder.pipeline import Workshop, build
+from image_builder.pipeline import build
+from image_builder.workshop import Workshop
 from tests.fakes.pipeline import request
 from tests.image_builder.test_queue import Shop, done, history
 from tests.image_builder.wheels import Notes, make_project, make_request, make_wheel, offline, plan_of

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from image_builder.contract import BuildRequest, LayerProgress, Requirement
-from image_builder.pipeline import Step, Workshop
+from image_builder.job import Step
 from image_builder.plan import BuildPlan, make_plan
+from image_builder.workshop import Workshop
 
 SCRIPT = "[console_scripts]\nhello-script = hello:main\n"
 HELLO = "def main():\n    print('hello from a wheel')\n    return 0\n"

@@ -1,0 +1,113 @@
+"""The builder's folders and caches, and how it reaches the world: what all builds of a process share."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+import httpx
+
+from image_builder.contents_store import ContentsStore
+from image_builder.engines.engine import Engine
+from image_builder.fetch import WheelStore
+from image_builder.file_hashes import FileHashes
+from image_builder.index_credentials import forget_open_locks
+from image_builder.interpreters import Interpreters
+from image_builder.layers.index import LayerIndex
+from image_builder.leases import Leases
+from image_builder.network import registry_client
+from image_builder.oci.credentials import DockerConfig
+from image_builder.oci.google import GoogleCredentials
+from image_builder.oci.layout import Layout
+from image_builder.oci.pushed import Pushed
+from image_builder.oci.registries import Registries
+from image_builder.pip_settings import PipSettings
+from image_builder.scratch import Scratch
+from image_builder.source_wheels import SourceWheels
+
+
+@dataclass(frozen=True)
+class Network:
+    """How registries are reached. insecure: those that are spoken to without TLS, besides those on loopback."""
+
+    insecure: Sequence[str] = ()
+    connect: Callable[[Mapping[str, str]], httpx.AsyncClient] = registry_client
+
+
+class Workshop:
+    """The builder's folders and caches, shared by all builds of a process. Use it in one event loop.
+
+    folder: STATE_DIR/builder. environ: where the host's index, proxy, CA and docker settings are looked up.
+    """
+
+    def __init__(
+        self, folder: Path, environ: Mapping[str, str], network: Network, engines: Callable[[Layout], Sequence[Engine]]
+    ) -> None:
+        self.folder = folder
+        self.leases = Leases(folder)
+        self.layout = Layout(folder / "images", self.leases.use)
+        self.contents = ContentsStore(self.layout)
+        self.index = LayerIndex(folder / "layers", self.layout)
+        self.hashes = FileHashes(folder / "hashes.sqlite")
+        self.wheels = WheelStore(folder / "wheels", self.hashes, self.leases.use)
+        self.locks = folder / "locks"
+        self.scratch = Scratch(folder / "scratch")
+        self.interpreters = Interpreters(environ)
+        self.sources = SourceWheels(folder / "sources", self.wheels, self.scratch)
+        self.slots = asyncio.Semaphore(max(2, os.cpu_count() or 2))
+        self.pushed = Pushed(folder / "pushed")
+        self.engines = tuple(engines(self.layout))
+        self._network = network
+        self._credentials = GoogleCredentials(DockerConfig(environ), environ)
+        self._environ = environ
+        self._pip = PipSettings(environ)
+        self._making: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    @classmethod
+    def open(
+        cls,
+        state_dir: Path,
+        environ: Mapping[str, str],
+        network: Network | None = None,
+        engines: Callable[[Layout], Sequence[Engine]] = lambda _: (),
+    ) -> Workshop:
+        """Make STATE_DIR/builder ready; leftovers of dead builders are swept. Blocking.
+
+        engines: those that may be used, the first that is there first; they put their layers into the layout.
+        """
+        folder = state_dir / "builder"
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)  # projects' files and settings are no business of other users
+        workshop = cls(folder, environ, network or Network(), engines)
+        workshop.layout.prepare()
+        workshop.index.prepare()
+        workshop.wheels.prepare()
+        workshop.contents.prepare()
+        workshop.locks.mkdir(exist_ok=True)
+        forget_open_locks(workshop.locks)
+        workshop.scratch.prepare()
+        return workshop
+
+    async def resolver_environ(self) -> dict[str, str]:
+        """The environment for uv and downloads."""
+        return await self._pip.environment()
+
+    async def registries(self) -> Registries:
+        """For one build; use it as a context manager."""
+        environ = await self.resolver_environ()
+        return Registries(
+            lambda: self._network.connect(environ),
+            self._credentials,
+            insecure=self._network.insecure,
+        )
+
+    def making(self, key: str) -> asyncio.Lock:
+        """Held while a layer or wheel is made, so that two builds do not make the same one."""
+        return self._making.setdefault(key, asyncio.Lock())
+
+    def close(self) -> None:
+        self.hashes.close()
