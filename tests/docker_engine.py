@@ -51,6 +51,8 @@ def _serve(program: str, folder: Path) -> Iterator[str]:
 def _answers(host: str) -> bool:
     if not host.startswith("unix://"):
         return True
+    if not Path(host.removeprefix("unix://")).exists():
+        return False  # asked at all, httpx would leave its socket open: a warning, and so an error
     try:
         with httpx.Client(transport=httpx.HTTPTransport(uds=host.removeprefix("unix://")), trust_env=False) as http:
             return http.get("http://docker/info", timeout=20).is_success

@@ -39,7 +39,7 @@ def test_a_deployment_tells_what_runs_and_where(face: Face) -> None:
     body = get(face, ONE).json()
     assert (body["phase"], body["want"], body["generation"], body["target"]) == ("running", "present", 1, "local")
     assert (body["url"], body["revision"], body["detail"]) == ("http://127.0.0.1:4000", "0f" * 8, "two lines")
-    assert body["image"] == {"repository": "builds/1", "digest": "sha256:" + "ab" * 32, "size": 3}
+    assert body["image"] == {"repository": "builds/1", "digest": "sha256:" + "ab" * 32, "size": 3, "pushed": None}
     assert body["build"] == {"id": "b" * 32, "state": "succeeded", "step": "layers", "layers": []}
     assert (body["image_uri"], body["problem"]) == (None, None)
     assert body["updated"] > body["created"] > 0

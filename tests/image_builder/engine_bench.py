@@ -96,8 +96,10 @@ class Bench:
         config = {**self.base.config, "rootfs": rootfs, "history": []}
         return replace(self.base, config=config, layers=(*self.base.layers, top))
 
-    def run(self, image: BaseImage, *argv: str) -> str:
+    async def run(self, image: BaseImage, *argv: str) -> str:
         """What a program of the image says: in a container, or in a chroot where the engine is buildah."""
+        async with registries() as known:  # an engine that has the base already did not ask for its bytes
+            await fetch_layers(self.base, self.layout, known)
         if self.docker_host:
             return self._run_in_docker(image, argv)
         folder = self.layout.folder.parent / f"seen-{secrets.token_hex(4)}"

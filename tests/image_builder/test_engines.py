@@ -51,9 +51,9 @@ async def test_packages_run_and_nothing_of_the_host_is_in_them(bench: Bench) -> 
     layer = await bench.install("vim-tiny", "hello=2.10-3")
     assert bench.leftovers() == []
     image = bench.with_layer(layer)
-    assert bench.run(image, "hello") == "Hello, world!\n"
-    assert "installed" in bench.run(image, "dpkg-query", "-W", "-f", "${Status}", "vim-tiny")
-    kept = bench.run(image, "find", "/var/lib/apt/lists", "/var/cache/apt", "-type", "f", "!", "-name", "lock")
+    assert await bench.run(image, "hello") == "Hello, world!\n"
+    assert "installed" in await bench.run(image, "dpkg-query", "-W", "-f", "${Status}", "vim-tiny")
+    kept = await bench.run(image, "find", "/var/lib/apt/lists", "/var/cache/apt", "-type", "f", "!", "-name", "lock")
     assert kept == "", "apt's own lists and packages are gone"
     data = content(bench, layer)
     for trace in (b"leaky.example", b"cloud-deploy", b"policy-rc.d", b"BEGIN CERTIFICATE"):
