@@ -46,6 +46,8 @@ def _serve(program: str, folder: Path) -> Iterator[str]:
         finally:
             process.terminate()
             process.wait()
+            for left in folder.glob("exec/netns/*"):  # dockerd leaves its own network namespace mounted
+                subprocess.run(["umount", left], check=False, capture_output=True)
 
 
 def _answers(host: str) -> bool:

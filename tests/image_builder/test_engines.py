@@ -35,8 +35,8 @@ def docker_host(request: pytest.FixtureRequest, engine_name: str) -> str:
 
 
 @pytest.fixture
-async def bench(engine_name: str, docker_host: str, base_image: str, tmp_path: Path) -> Bench:
-    return await make_bench(engine_name, base_image, tmp_path, docker_host, lent(tmp_path))
+async def bench(engine_name: str, docker_host: str, bare_debian: str, tmp_path: Path) -> Bench:
+    return await make_bench(engine_name, bare_debian, tmp_path, docker_host, lent(tmp_path))
 
 
 def lent(folder: Path) -> Surroundings:
@@ -72,15 +72,17 @@ async def test_a_package_that_does_not_exist_is_named(bench: Bench) -> None:
     assert bench.leftovers() == []
 
 
-async def test_no_network_is_tried_again(engine_name: str, docker_host: str, base_image: str, tmp_path: Path) -> None:
+@pytest.mark.long
+async def test_no_network_is_tried_again(engine_name: str, docker_host: str, bare_debian: str, tmp_path: Path) -> None:
     dead = around(http_proxy="http://127.0.0.1:9", https_proxy="http://127.0.0.1:9")
-    bench = await make_bench(engine_name, base_image, tmp_path, docker_host, dead)
+    bench = await make_bench(engine_name, bare_debian, tmp_path, docker_host, dead)
     with pytest.raises(BuildError) as caught:
         await bench.install("hello")
     assert (caught.value.problem.code, caught.value.problem.retryable) == ("apt_unreachable", True)
     assert bench.leftovers() == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("moment", ["image", "Get:1", "Unpacking hello"])
 async def test_cancelled_nothing_runs_and_nothing_is_left(bench: Bench, moment: str) -> None:
     task: asyncio.Task[Layer] = asyncio.ensure_future(bench.install("hello"))
@@ -90,15 +92,16 @@ async def test_cancelled_nothing_runs_and_nothing_is_left(bench: Bench, moment: 
     assert bench.leftovers() == []
 
 
+@pytest.mark.long
 async def test_what_a_killed_builder_left_is_swept(
-    engine_name: str, docker_host: str, base_image: str, tmp_path: Path, bench: Bench
+    engine_name: str, docker_host: str, bare_debian: str, tmp_path: Path, bench: Bench
 ) -> None:
     argv = [
         sys.executable,
         "-m",
         "tests.image_builder.engine_bench",
         engine_name,
-        base_image,
+        bare_debian,
         str(tmp_path),
         docker_host,
     ]
@@ -113,6 +116,7 @@ async def test_what_a_killed_builder_left_is_swept(
     assert bench.leftovers() == []
 
 
+@pytest.mark.long
 async def test_what_a_living_builder_uses_is_not_swept(bench: Bench) -> None:
     sweeps: list[asyncio.Task[None]] = []
     bench.at = lambda line: sweeps.append(asyncio.ensure_future(bench.engine.sweep())) if "Get:1" in line else None
@@ -132,6 +136,7 @@ async def test_a_dockerfile_is_built_whole(bench: Bench, tmp_path: Path) -> None
     assert bench.leftovers() == []
 
 
+@pytest.mark.long
 async def test_a_dockerfile_that_fails_is_told_with_its_reason(bench: Bench, tmp_path: Path) -> None:
     with pytest.raises(BuildError) as caught:
         await build(bench, tmp_path, f"FROM {bench.reference}\nRUN echo on purpose && exit 7\n")
@@ -140,6 +145,7 @@ async def test_a_dockerfile_that_fails_is_told_with_its_reason(bench: Bench, tmp
     assert bench.leftovers() == []
 
 
+@pytest.mark.long
 async def test_a_dockerfile_build_is_cancelled(bench: Bench, tmp_path: Path) -> None:
     text = f"FROM {bench.reference}\nRUN echo now-it-sleeps-{tmp_path.name} && sleep 1234\n"
     task: asyncio.Task[Built] = asyncio.ensure_future(build(bench, tmp_path, text))
