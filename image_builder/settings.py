@@ -51,6 +51,6 @@ class Settings(BaseSettings):
         default=200, ge=0, description="Builds that are remembered once they are done, besides those with an image."
     )
     compile_bytecode: bool = Field(
-        default=True, description="Compile the packages' modules into the image, so that services start sooner."
+        default=False, description="Compile the packages' modules into the image, so that services start sooner."
     )
     log_level: str = Field(default="INFO")
