@@ -61,6 +61,7 @@ async def test_packages_run_and_nothing_of_the_host_is_in_them(bench: Bench) -> 
     assert any("Setting up hello" in line for line in bench.lines), "what apt says is told while it runs"
 
 
+@pytest.mark.long
 async def test_a_package_that_does_not_exist_is_named(bench: Bench) -> None:
     with pytest.raises(BuildError) as caught:
         await bench.install("hello", "no-such-package")
