@@ -14,18 +14,15 @@ from cloud_manager.app import create_app
 from cloud_manager.board import Board
 from cloud_manager.builder_client import BuilderClient
 from cloud_manager.clock import SystemClock
-from cloud_manager.controller import Controller
+from cloud_manager.controller import Controller, fill_board
 from cloud_manager.errors import BadRequest, DeployError
 from cloud_manager.routes.parts import Collaborators
 from cloud_manager.routes.tango import StatusWords
 from cloud_manager.server import Server, listen, url_of
 from cloud_manager.settings import Settings
 from cloud_manager.store.open import open_store
-from cloud_manager.store.protocol import Store
 from cloud_manager.targets.catalog import Catalog
 from cloud_manager.use_cases import Deployments
-
-_PAGE = 500
 
 
 def main() -> int:
@@ -51,7 +48,8 @@ async def serve(settings: Settings) -> int:
         listener = opened.enter_context(listen(settings.cloud_manager_host, settings.cloud_manager_port))
         url = url_of(listener)
         parts = await _build(settings, opened)
-        await _fill(parts.board, parts.store)
+        # Before the first request: a word that is not known yet would be an error for the project manager.
+        await fill_board(parts.board, parts.store)
         deaths: list[str] = []
 
         def on_death() -> None:
@@ -80,14 +78,6 @@ async def _build(settings: Settings, opened: AsyncExitStack) -> Collaborators:
     )
     deployments = Deployments(store, board, controller, targets, clock, root)
     return Collaborators(deployments, controller, store, board, targets, builder, clock)
-
-
-async def _fill(board: Board, store: Store) -> None:
-    """Before the first request: a word that is not known yet would be an error for the project manager."""
-    page = await store.page(limit=_PAGE)
-    while page:
-        board.put(page)
-        page = await store.page(after=page[-1].key, limit=_PAGE)
 
 
 def _refuse(reason: str) -> int:

@@ -33,7 +33,7 @@ _REFRESH = 0.4
 """Seconds between looks at what other managers wrote, however busy the loop is."""
 _OVERLAP = 5.0
 """Seconds. A row that another manager writes becomes visible a little after its `updated`; clocks differ a little."""
-_PAGE = 1000
+_PAGE = 500
 
 
 class Controller:
@@ -111,10 +111,7 @@ class Controller:
 
     async def _fill_board(self) -> None:
         self._seen_until = self._clock.now()
-        page = await self._store.page(limit=_PAGE)
-        while page:
-            self._board.put(page)
-            page = await self._store.page(after=page[-1].key, limit=_PAGE)
+        await fill_board(self._board, self._store)
 
     async def _round(self) -> None:
         await self._refresh()
@@ -204,3 +201,11 @@ class Controller:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def fill_board(board: Board, store: Store) -> None:
+    """Let the board know every project, a page at a time: all rows at once would be held in memory together."""
+    page = await store.page(limit=_PAGE)
+    while page:
+        board.put(page)
+        page = await store.page(after=page[-1].key, limit=_PAGE)

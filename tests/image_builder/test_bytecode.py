@@ -91,7 +91,8 @@ async def test_modules_are_compiled_and_python_takes_them(workshop: Workshop, ro
         check=True,
     ).stderr
     assert "odd." in said and "matches" not in said.partition("hello/odd.py")[2].splitlines()[0]
-    assert f"code object from '{tmp_path}/root/{cache}/odd.{TAG}.pyc'" in said.replace('"', "'")
+    compiled = tmp_path / "root" / cache / f"odd.{TAG}.pyc"
+    assert f"code object from '{compiled}'" in said.replace('"', "'")
 
 
 async def test_two_compilations_are_equal_on_any_machine(root: Path, tmp_path: Path) -> None:
