@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tarfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,12 +21,13 @@ from image_builder.engines.apt import SystemPackage
 from image_builder.engines.context import DOCKERFILE, Context, context_folder
 from image_builder.engines.diff import apt_layer, carried_layer, empty_layer
 from image_builder.engines.engine import Bring, Built, Log, Surroundings, dockerfile_failed, engine_failed
-from image_builder.engines.oci_folder import LayerFile, read_image, write_base
+from image_builder.engines.oci_folder import read_image, write_base
 from image_builder.engines.process import watch
 from image_builder.engines.processes import MARK, kill_marked
 from image_builder.engines.runs import Run, Runs
 from image_builder.layers.index import Layer
 from image_builder.oci.base import BaseImage
+from image_builder.oci.compression import BROKEN, open_tar
 from image_builder.oci.layout import Layout
 from image_builder.work import StopFlag, in_thread, to_the_end
 
@@ -136,11 +138,11 @@ class Buildah:
         config, rows = read_image(run.folder / "made")
         return Built(config, tuple(self._layer(row, carried_layer, flag) for row in rows))
 
-    def _layer(self, file: LayerFile, make: Callable[[BinaryIO, Layout, StopFlag], Layer], flag: StopFlag) -> Layer:
+    def _layer(self, file: Path, make: Callable[[BinaryIO, Layout, StopFlag], Layer], flag: StopFlag) -> Layer:
         try:
-            with file.open() as tar:
+            with open_tar(file) as tar:
                 return make(tar, self._layout, flag)
-        except ValueError as error:
+        except (ValueError, tarfile.TarError, *BROKEN) as error:
             raise engine_failed(self.name, f"it made what is not understood: {error}") from error
 
 

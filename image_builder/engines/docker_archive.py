@@ -8,13 +8,14 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from image_builder.layers.index import Layer
 from image_builder.oci.base import BaseLayer
+from image_builder.oci.compression import is_gzip, open_tar
 from image_builder.oci.image import digest_of
 from image_builder.oci.layout import Layout
 
@@ -22,8 +23,8 @@ _CHUNK = 1 << 20
 
 
 def archive(config: bytes, layers: Sequence[BaseLayer], layout: Layout, tag: str) -> Generator[bytes, None, None]:
-    """The archive of an image whose layers are in the layout, in pieces. Blocking. Layers go as they are, compressed:
-    every engine looks at their first bytes.
+    """The archive of an image whose layers are in the layout, in pieces. Blocking. Gzip layers go as they are: every
+    engine looks at their first bytes. Others go plain, since Docker before 23 does not know zstd.
     """
     name = f"{digest_of(config).removeprefix('sha256:')}.json"
     rows = [f"{layer.digest.removeprefix('sha256:')}.tar" for layer in layers]
@@ -31,12 +32,18 @@ def archive(config: bytes, layers: Sequence[BaseLayer], layout: Layout, tag: str
     for path, data in ((name, config), ("manifest.json", manifest)):
         yield _header(path, len(data)) + data + _padding(len(data))
     for path, layer in dict(zip(rows, layers, strict=True)).items():
-        yield _header(path, layer.size)
-        with layout.open_blob(layer.digest) as file:
-            while chunk := file.read(_CHUNK):
-                yield chunk
-        yield _padding(layer.size)
+        yield from _file(path, layout.path(layer.digest))
     yield bytes(2 * tarfile.BLOCKSIZE)
+
+
+def _file(name: str, blob: Path) -> Iterator[bytes]:
+    with blob.open("rb") if is_gzip(blob) else open_tar(blob) as file:
+        size = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        yield _header(name, size)
+        while chunk := file.read(_CHUNK):
+            yield chunk
+    yield _padding(size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,8 @@ https://github.com/opencontainers/image-spec/blob/main/image-layout.md
 
 from __future__ import annotations
 
-import gzip
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
 
 from image_builder.oci.base import BaseImage
 from image_builder.oci.image import CONFIG_TYPE, MANIFEST_TYPE, canonical, digest_of
@@ -34,28 +31,14 @@ def write_base(base: BaseImage, layout: Layout, folder: Path) -> None:
     (folder / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
 
 
-@dataclass(frozen=True, slots=True)
-class LayerFile:
-    """One layer of a folder. Those of a base image stay compressed as its registry gave them."""
-
-    path: Path
-    media_type: str
-
-    def open(self) -> BinaryIO:
-        """Its tar. ValueError for a compression that is not known here."""
-        if self.media_type.endswith("+gzip"):
-            return cast(BinaryIO, gzip.open(self.path, "rb"))
-        if self.media_type.endswith(".tar"):
-            return self.path.open("rb")
-        raise ValueError(f"a layer of the type {self.media_type}")
-
-
-def read_image(folder: Path) -> tuple[bytes, list[LayerFile]]:
-    """Configuration and layers, lowest first, of a folder with one image."""
+def read_image(folder: Path) -> tuple[bytes, list[Path]]:
+    """Configuration and layers, lowest first, of a folder with one image. Layers of a base image stay compressed as
+    its registry gave them.
+    """
     (row,) = json.loads((folder / "index.json").read_bytes())["manifests"]
     manifest = json.loads(_blob(folder, row["digest"]).read_bytes())
     config = _blob(folder, manifest["config"]["digest"]).read_bytes()
-    return config, [LayerFile(_blob(folder, layer["digest"]), layer["mediaType"]) for layer in manifest["layers"]]
+    return config, [_blob(folder, layer["digest"]) for layer in manifest["layers"]]
 
 
 def _blob(folder: Path, digest: str) -> Path:

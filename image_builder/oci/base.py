@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,13 +23,19 @@ _INDEX_TYPES = (
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
+_TAR, _ZSTD = "application/vnd.oci.image.layer.v1.tar", "application/vnd.oci.image.layer.v1.tar+zstd"
 _LAYER_TYPES = {
     LAYER_TYPE: LAYER_TYPE,
-    "application/vnd.oci.image.layer.v1.tar": "application/vnd.oci.image.layer.v1.tar",
-    # The same bytes under Docker's older name; one manifest speaks one language.
+    _TAR: _TAR,
+    _ZSTD: _ZSTD,
+    # The same bytes under Docker's older names; one manifest speaks one language.
     "application/vnd.docker.image.rootfs.diff.tar.gzip": LAYER_TYPE,
-    "application/vnd.docker.image.rootfs.diff.tar": "application/vnd.oci.image.layer.v1.tar",
+    "application/vnd.docker.image.rootfs.diff.tar": _TAR,
+    "application/vnd.docker.image.rootfs.diff.tar.zstd": _ZSTD,
 }
+_NOT_TO_BE_SHARED = re.compile(
+    r"application/vnd\.(docker\.image\.rootfs\.foreign|oci\.image\.layer\.nondistributable)\b"
+)
 _CONFIG_MAX = 8 << 20
 _AT_A_TIME = 4
 
@@ -144,14 +151,24 @@ def _layers(manifest: Mapping[str, Any], config: Mapping[str, Any], reference: R
     rows, diff_ids = manifest["layers"], config["rootfs"]["diff_ids"]
     for row in rows:
         if row["mediaType"] not in _LAYER_TYPES:
-            raise BuildError(
-                f"the base image {reference} has a layer of the type {row['mediaType']}, which is not supported",
-                "Name a base image whose layers are compressed with gzip.",
-                code="bad_base_image",
-            )
+            raise _not_supported(str(row["mediaType"]), reference)
     return tuple(
         BaseLayer(row["digest"], diff_id, int(row["size"]), _LAYER_TYPES[row["mediaType"]])
         for row, diff_id in zip(rows, diff_ids, strict=True)
+    )
+
+
+def _not_supported(media_type: str, reference: Reference) -> BuildError:
+    if _NOT_TO_BE_SHARED.match(media_type):
+        return BuildError(
+            f"the base image {reference} has a layer that only its maker may hand out ({media_type})",
+            "Name a Linux base image all of whose layers are in its registry.",
+            code="bad_base_image",
+        )
+    return BuildError(
+        f"the base image {reference} has a layer of the type {media_type[:200]}, which is not supported",
+        "Name a base image whose layers are plain tars, or compressed with gzip or zstd.",
+        code="bad_base_image",
     )
 
 

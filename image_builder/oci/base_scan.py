@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import gzip
 import json
+import posixpath
 import tarfile
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 from image_builder.disk import write_whole
 from image_builder.errors import BuildError
 from image_builder.oci.base import BaseImage
-from image_builder.oci.base_tree import BaseTree, Folder, Underlay, read_tree
+from image_builder.oci.base_tree import BaseTree, Folder, Member, Underlay, read_tree
+from image_builder.oci.compression import BROKEN, open_tar
 from image_builder.oci.layout import Layout
+from image_builder.oci.software import NOTHING_KNOWN, Installed, Libc, Software, most_of, read_file
 from image_builder.work import StopFlag
-
-_GZIP = b"\x1f\x8b"
 
 
 def known_tree(base: BaseImage, folder: Path) -> BaseTree | None:
@@ -41,7 +40,7 @@ def scan(base: BaseImage, layout: Layout, folder: Path, flag: StopFlag) -> BaseT
             environment(base.config).get("PATH"),
             "opt/venv",
         )
-    except (tarfile.TarError, zlib.error, gzip.BadGzipFile, EOFError, ValueError) as error:
+    except (tarfile.TarError, *BROKEN, ValueError) as error:
         raise BuildError(
             f"a layer of the base image {base.reference} cannot be read: {error}",
             "Name another base image, or tell the keepers of this one.",
@@ -58,15 +57,18 @@ def environment(config: Mapping[str, Any]) -> dict[str, str]:
     return {name: value for name, _, value in (row.partition("=") for row in rows)}
 
 
-def _members(path: Path, flag: StopFlag) -> Iterator[tarfile.TarInfo]:
-    with path.open("rb") as raw:
-        zipped = raw.peek(2)[:2] == _GZIP
-        # gzip, not tarfile's own reader: that one stops after the first member of a chain.
-        plain = cast("BinaryIO", gzip.GzipFile(fileobj=raw)) if zipped else raw
-        with plain, tarfile.open(fileobj=plain, mode="r|") as tar:
-            for member in tar:
-                flag.check()
-                yield member
+def _members(path: Path, flag: StopFlag) -> Iterator[Member]:
+    with open_tar(path) as plain, tarfile.open(fileobj=plain, mode="r|") as tar:
+        for info in tar:
+            flag.check()
+            yield Member(info, _software(tar, info))
+
+
+def _software(tar: tarfile.TarFile, info: tarfile.TarInfo) -> Software:
+    where = posixpath.normpath(f"/{info.name}").strip("/")
+    size = most_of(where) if info.isreg() else 0
+    file = tar.extractfile(info) if size else None
+    return read_file(where, file.read(size)) if file else NOTHING_KNOWN
 
 
 def _kept(base: BaseImage, folder: Path) -> Path:
@@ -76,4 +78,11 @@ def _kept(base: BaseImage, folder: Path) -> Path:
 def _from_json(found: dict[str, Any]) -> BaseTree:
     under = found["underlay"]
     folders = {path: Folder(**row) for path, row in under["folders"].items()}
-    return BaseTree(Underlay(under["links"], folders), found["pythons"], found["own_venv"])
+    return BaseTree(
+        Underlay(under["links"], folders), found["pythons"], found["own_venv"], _software_of(found["software"])
+    )
+
+
+def _software_of(found: dict[str, Any]) -> Software:
+    libc = Libc(**found["libc"]) if found["libc"] else None
+    return Software(found["distribution"], found["release"], libc, tuple(Installed(**row) for row in found["packages"]))

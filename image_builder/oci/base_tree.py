@@ -8,6 +8,8 @@ import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from image_builder.oci.software import NOTHING_KNOWN, Software, merged
+
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 _LINKS_MAX = 40
 """As many as Linux follows: path_resolution(7)."""
@@ -99,6 +101,15 @@ class BaseTree:
     underlay: Underlay
     pythons: Mapping[str, str]
     own_venv: bool
+    software: Software = NOTHING_KNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An entry of a layer, and what its content says of software."""
+
+    info: tarfile.TarInfo
+    software: Software = NOTHING_KNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +118,10 @@ class _Node:
     """`file`, `link` or `folder`."""
     target: str = ""
     folder: Folder = Folder()
+    software: Software = NOTHING_KNOWN
 
 
-def read_tree(layers: Iterable[Iterable[tarfile.TarInfo]], path: str | None, venv: str) -> BaseTree:
+def read_tree(layers: Iterable[Iterable[Member]], path: str | None, venv: str) -> BaseTree:
     """Lay the layers over one another, the lowest first.
 
     Args:
@@ -130,16 +142,17 @@ def read_tree(layers: Iterable[Iterable[tarfile.TarInfo]], path: str | None, ven
         Underlay({where: target for where, target in links.items() if not _is_file(where, nodes, every)}, folders),
         dict(_pythons(nodes, every, path or _DEFAULT_PATH)),
         any(where.startswith(f"{top}/") for where in nodes) or nodes.get(top, _Node("folder")).kind == "file",
+        merged(node.software for _, node in sorted(nodes.items())),
     )
 
 
-def _laid_over(lower: Mapping[str, _Node], members: Iterable[tarfile.TarInfo]) -> dict[str, _Node]:
+def _laid_over(lower: Mapping[str, _Node], members: Iterable[Member]) -> dict[str, _Node]:
     """https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts: these concern lower layers only."""
     upper: dict[str, _Node] = {}
     gone: set[str] = set()
     emptied: set[str] = set()
     for member in members:
-        where = posixpath.normpath(f"/{member.name}").strip("/")
+        where = posixpath.normpath(f"/{member.info.name}").strip("/")
         folder, name = posixpath.split(where)
         if name == _OPAQUE:
             emptied.add(folder)
@@ -162,12 +175,13 @@ def _above(path: str) -> Iterator[str]:
         yield path
 
 
-def _node(member: tarfile.TarInfo) -> _Node:
-    if member.isdir():
-        return _Node("folder", folder=Folder(member.mode & 0o7777, member.uid, member.gid))
-    if member.issym():
-        return _Node("link", member.linkname)
-    return _Node("file")
+def _node(member: Member) -> _Node:
+    info = member.info
+    if info.isdir():
+        return _Node("folder", folder=Folder(info.mode & 0o7777, info.uid, info.gid))
+    if info.issym():
+        return _Node("link", info.linkname)
+    return _Node("file", software=member.software)
 
 
 def _is_file(where: str, nodes: Mapping[str, _Node], links: Underlay) -> bool:

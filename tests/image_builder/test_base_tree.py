@@ -8,13 +8,13 @@ from collections.abc import Sequence
 
 import pytest
 
-from image_builder.oci.base_tree import BaseTree, Folder, Underlay, read_tree
+from image_builder.oci.base_tree import BaseTree, Folder, Member, Underlay, read_tree
 from tests.base_image import PATH, PYTHON_TREE, Tree, layer_of
 
 
 def tree_of(*layers: Tree, path: str | None = PATH) -> BaseTree:
     opened = [tarfile.TarFile(fileobj=io.BytesIO(layer_of(layer))) for layer in layers]
-    return read_tree(opened, path, "opt/venv")
+    return read_tree(((Member(info) for info in tar) for tar in opened), path, "opt/venv")
 
 
 def test_the_interpreter_is_found_through_links() -> None:

@@ -1,0 +1,94 @@
+"""Bases as they are found: in zstd, plain, in Docker's older words, for other machines."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from image_builder.contract import ImageReference
+from image_builder.errors import BuildError
+from image_builder.pipeline import build
+from image_builder.workshop import Workshop
+from tests import needs
+from tests.base_image import LAYER, PYTHON_TREE
+from tests.image_builder.odd_bases import push_base
+from tests.image_builder.wheels import Notes, make_project, make_request, make_wheel, offline, plan_of
+
+OCI, DOCKER = "application/vnd.oci.image.layer.v1.tar", "application/vnd.docker.image.rootfs.diff.tar"
+
+
+@pytest.fixture
+def somewhere() -> str:
+    return secrets.token_hex(4)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    make_project(tmp_path / "shared", {"app.py": "print('hi')\n"})
+    return tmp_path / "shared"
+
+
+@pytest.fixture
+async def workshop(tmp_path: Path) -> AsyncIterator[Workshop]:
+    make_wheel(tmp_path / "links")
+    opened = Workshop.open(tmp_path / "state", offline(tmp_path / "links"))
+    yield opened
+    opened.close()
+
+
+async def made(workshop: Workshop, root: Path, base: str, **more: Any) -> tuple[ImageReference, Notes]:
+    notes = Notes()
+    request = make_request("hello", base_image=base, **more)
+    return await build(plan_of(request, root, workshop), workshop, notes), notes
+
+
+@pytest.mark.parametrize(
+    ("kind", "docker"), [(f"{OCI}+zstd", False), (OCI, False), (f"{DOCKER}.gzip", True), (DOCKER, True)]
+)
+async def test_a_base_is_carried_as_it_is_compressed(
+    workshop: Workshop, root: Path, registry: str, somewhere: str, tmp_path: Path, kind: str, docker: bool
+) -> None:
+    """Otherwise the newest bases cannot be used, or the image says gzip of what is none, and no engine unpacks it."""
+    base = push_base(registry, somewhere, [(PYTHON_TREE, kind), ({"etc/x": b"1"}, LAYER)], docker=docker)
+    target = f"{registry}/{somewhere}/made:1"
+    image, _ = await made(workshop, root, base, push=target)
+    manifest = json.loads(workshop.layout.path(image.digest).read_bytes())
+    assert manifest["mediaType"] == "application/vnd.oci.image.manifest.v1+json"
+    kinds = [row["mediaType"] for row in manifest["layers"]]
+    assert kinds[0] == {DOCKER: OCI, f"{DOCKER}.gzip": LAYER}.get(kind, kind) and set(kinds[1:]) == {LAYER}
+    out = tmp_path / "out"
+    copy = [needs.program("skopeo"), "copy", "--insecure-policy", "--src-tls-verify=false"]
+    # Into a folder of plain tars: everything is read, and compared with what the configuration says of it.
+    subprocess.run([*copy, "--dest-decompress", f"docker://{target}", f"dir:{out}"], check=True, capture_output=True)
+    plain = json.loads((out / "manifest.json").read_bytes())["layers"]
+    config = json.loads((out / manifest["config"]["digest"].removeprefix("sha256:")).read_bytes())
+    assert [row["digest"] for row in plain] == config["rootfs"]["diff_ids"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (f"{DOCKER.replace('rootfs.diff', 'rootfs.foreign.diff')}.gzip", "only its maker may hand out"),
+        ("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", "only its maker may hand out"),
+        (f"{OCI}+lz4", "of the type application/vnd.oci.image.layer.v1.tar+lz4"),
+    ],
+)
+async def test_a_layer_that_cannot_be_carried_is_refused_with_its_reason(
+    workshop: Workshop, root: Path, registry: str, somewhere: str, kind: str, words: str
+) -> None:
+    with pytest.raises(BuildError) as caught:
+        await made(workshop, root, push_base(registry, somewhere, [(PYTHON_TREE, kind)]))
+    assert caught.value.problem.code == "bad_base_image" and words in caught.value.problem.cause
+
+
+async def test_a_damaged_layer_in_zstd_is_named(workshop: Workshop, root: Path, registry: str, somewhere: str) -> None:
+    """Its digest is right: it was damaged when it was made."""
+    with pytest.raises(BuildError) as caught:
+        await made(workshop, root, push_base(registry, somewhere, [(PYTHON_TREE, f"{OCI}+zstd")], kept=60))
+    assert caught.value.problem.code == "bad_base_image" and "cannot be read" in caught.value.problem.cause
