@@ -23,7 +23,7 @@ from image_builder.project_lock import ProjectLock, read_project_lock
 from image_builder.source_tree import SourceFile, read_tree
 from image_builder.work import StopFlag
 
-FORMAT = 2
+FORMAT = 3
 """Part of every key: raised when the same inputs shall give another image than before."""
 
 _HOME = "/workspace"
@@ -113,7 +113,8 @@ def plan_key(
 ) -> str:
     """64 hex digits. Left out: who asks, where the files lie, and where a requirement was written."""
     asked = request.model_dump(mode="json", exclude={"owner", "source", "requirements", "system_package_origins"})
-    asked["requirements"] = [requirement.text for requirement in request.requirements]
+    asked["requirements"] = sorted(requirement.text for requirement in request.requirements)
+    asked["system_packages"] = sorted(request.system_packages)
     asked["weights"] = sorted(request.weights)
     everything = {
         "format": FORMAT,

@@ -10,10 +10,11 @@ from pathlib import Path
 from image_builder.errors import ResolveFailed
 from image_builder.layer_plan import LayerPlan
 from image_builder.layers.files import file_entries, launcher_entries
-from image_builder.layers.gzip_chain import GzipChain
+from image_builder.layers.gzip_chain import BadDeflate, GzipChain
 from image_builder.layers.index import Layer
 from image_builder.layers.tar import Entry, PathConflict, write_tar
 from image_builder.layers.venv import venv_entries
+from image_builder.layers.wheel import sound
 from image_builder.layers.wheels import wheel_entries
 from image_builder.oci.base_tree import Underlay
 from image_builder.oci.layout import Layout
@@ -48,15 +49,23 @@ def make_layer(layer: LayerPlan, materials: Materials, progress: Progress, flag:
         total = sum(entry.content.size for entry in entries)
         writer = opened.enter_context(materials.layout.writer(expected=_expected(layer, materials, total)))
         chain = opened.enter_context(GzipChain(writer.write, lambda done: progress(min(done, total), total)))
-        try:
-            write_tar(entries, chain, flag, layer.under.folders)
-        except PathConflict as error:
-            raise ResolveFailed(
-                f"{layer.name}: {error}", "Leave one of the packages out, or pin another version.", code="path_conflict"
-            ) from error
-        diff_id = chain.close()
+        diff_id = _written(layer, entries, chain, flag)
         flag.check()
         return Layer(writer.commit(), diff_id, writer.size)
+
+
+def _written(layer: LayerPlan, entries: list[Entry], chain: GzipChain, flag: StopFlag) -> str:
+    """The diff id of the whole."""
+    try:
+        write_tar(entries, chain, flag, layer.under.folders)
+        return chain.close()
+    except PathConflict as error:
+        raise ResolveFailed(
+            f"{layer.name}: {error}", "Leave one of the packages out, or pin another version.", code="path_conflict"
+        ) from error
+    except BadDeflate as error:  # found on the side, when the member's own call had ended
+        with sound(error.name):
+            raise
 
 
 def _placed(entries: list[Entry], under: Underlay) -> list[Entry]:

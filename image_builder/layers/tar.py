@@ -16,6 +16,12 @@ from image_builder.work import StopFlag
 _TIME = 1
 """Seconds since 1970. Not 0: some programs take that for "unknown"."""
 
+_NAME, _SIZE = 100, 8**11
+"""Beyond these a header needs an extension."""
+_END = b"0" + bytes(100) + b"ustar\x0000" + bytes(247)
+_END_SUM = sum(_END) + 8 * ord(" ")
+"""The checksum's own place counts as spaces."""
+
 _TYPES = {"file": tarfile.REGTYPE, "link": tarfile.SYMTYPE, "folder": tarfile.DIRTYPE}
 
 
@@ -77,7 +83,7 @@ def write_tar(
         for folder in _parents(entry.path):
             if kinds.setdefault(folder, "new") == "new":
                 kinds[folder] = "folder"
-                chain.add(_header(Entry(folder, "folder", 0o755), known.get(folder)))
+                chain.add(header(Entry(folder, "folder", 0o755), known.get(folder)))
             elif kinds[folder] != "folder":
                 raise PathConflict(f"{entry.path} lies below {folder}, which is a file")
         if entry.path in kinds:
@@ -91,7 +97,7 @@ def write_tar(
 
 def _write(entry: Entry, chain: GzipChain, flag: StopFlag, known: Folder | None) -> None:
     flag.check()
-    chain.add(_header(entry, known))
+    chain.add(header(entry, known))
     start = chain.size
     if entry.kind == "file":
         entry.content.write_to(chain, flag)
@@ -101,18 +107,30 @@ def _write(entry: Entry, chain: GzipChain, flag: StopFlag, known: Folder | None)
     chain.add(bytes(-written % tarfile.BLOCKSIZE))
 
 
-def _header(entry: Entry, known: Folder | None) -> bytes:
+def header(entry: Entry, known: Folder | None) -> bytes:
     """known: how lower layers have the folder of this entry."""
-    info = tarfile.TarInfo(entry.path)
-    info.type = _TYPES[entry.kind]
-    info.mode = entry.mode if entry.kind != "link" else 0o777
+    mode, uid, gid = entry.mode if entry.kind != "link" else 0o777, 0, 0
     if known is not None and entry.kind == "folder":
-        info.mode, info.uid, info.gid = known.mode, known.uid, known.gid
+        mode, uid, gid = known.mode, known.uid, known.gid
+    size = entry.content.size if entry.kind == "file" else 0
+    if len(entry.path) < _NAME and size < _SIZE and entry.kind == "file" and entry.path.isascii():
+        return _plain_header(entry.path, mode, size)
+    info = tarfile.TarInfo(entry.path)
+    info.type, info.mode, info.uid, info.gid, info.size = _TYPES[entry.kind], mode, uid, gid, size
     info.mtime = _TIME
     info.linkname = entry.target
-    info.size = entry.content.size if entry.kind == "file" else 0
     # PAX: plain ustar unless a name or size does not fit, then one extended header before it.
     return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+
+
+def _plain_header(path: str, mode: int, size: int) -> bytes:
+    """As tarfile makes it for a file of root's with a short name, in a tenth of the time: packages have thousands.
+
+    https://pubs.opengroup.org/onlinepubs/9699919799/utilities/pax.html#tag_20_92_13_06
+    """
+    start = b"%b%07o\0%07o\0%07o\0%011o\0%011o\0" % (path.encode().ljust(_NAME, b"\0"), mode, 0, 0, size, _TIME)
+    total = sum(start) + _END_SUM
+    return b"%b%06o\0 %b" % (start, total, _END)
 
 
 def _parents(path: str) -> list[str]:

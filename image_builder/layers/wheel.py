@@ -5,19 +5,21 @@ https://packaging.python.org/en/latest/specifications/binary-distribution-format
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import csv
-import io
+import hashlib
 import os
 import posixpath
 import re
+import stat
 import struct
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, Literal, cast
+from typing import IO, BinaryIO, Literal, cast
 
 from installer import install
 from installer.destinations import WheelDestination
@@ -25,7 +27,8 @@ from installer.exceptions import InstallerError
 from installer.records import Hash, RecordEntry
 from installer.scripts import Script
 from installer.sources import WheelContentElement, WheelFile
-from installer.utils import Scheme, construct_record_file, copyfileobj_with_hashing
+from installer.utils import Scheme, construct_record_file
+from isal import isal_zlib
 from packaging.metadata import parse_email
 
 from image_builder.errors import ResolveFailed
@@ -38,9 +41,14 @@ VENV = "opt/venv"
 
 _CARRIED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
+_ENCRYPTED, _UTF8 = 0x1, 0x800
+"""Flags of a member (APPNOTE 4.4.4)."""
+
 _SMALL = 1024
 """Members of fewer compressed bytes are inflated and compressed together with their neighbours."""
-_CHUNK = 1 << 18
+_CHUNK = 1 << 16
+_EXTRA = 64
+"""Most members have no more than that between their name and their bytes."""
 _METADATA_MAX = 64 << 20
 _UNPACKED_MAX = 64 << 30
 _LICENSE_MAX = 200
@@ -157,9 +165,9 @@ class Member:
         with sound(self.wheel):
             chunks = self._raw(flag)
             if self.info.compress_type == zipfile.ZIP_STORED:
-                chain.add_stored(chunks)
+                chain.add_stored(self._checked(chunks))
             elif self.info.compress_size >= _SMALL:
-                chain.add_deflated(chunks, crc=self.info.CRC, size=self.size)
+                chain.add_deflated(chunks, crc=self.info.CRC, size=self.size, name=self.wheel)
             else:
                 chain.add(inflated(b"".join(chunks), crc=self.info.CRC, size=self.size))
 
@@ -170,22 +178,60 @@ class Member:
             stored = self.info.compress_type == zipfile.ZIP_STORED
             return data if stored else inflated(data, crc=self.info.CRC, size=self.size)
 
+    def _checked(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """Of a member that lies there uncompressed."""
+        crc = 0
+        for chunk in chunks:
+            crc = isal_zlib.crc32(chunk, crc)
+            yield chunk
+        if crc != self.info.CRC or self.info.compress_size != self.size:
+            raise BadDeflate("size or checksum differ from what it says")
+
     def _raw(self, flag: StopFlag) -> Iterator[bytes]:
         """The member's bytes as they lie in the zip: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT"""
-        self.file.seek(self.info.header_offset)
-        header = self.file.read(30)
-        if header[:4] != b"PK\x03\x04":
+        name = self._own_name()
+        # One read for a small member: its header, what may stand between, and itself.
+        start = self._read(self.info.header_offset, 30 + len(name) + _EXTRA + min(self.info.compress_size, _CHUNK))
+        if start[:4] != b"PK\x03\x04":
             raise BadDeflate("a member's header is not where the directory says")
-        name, extra = struct.unpack("<HH", header[26:30])
-        self.file.seek(name + extra, 1)
-        left = self.info.compress_size
+        name_size, extra = struct.unpack("<HH", start[26:30])
+        if start[30 : 30 + name_size] != name:
+            raise BadDeflate(f"{self.info.orig_filename[:200]} has another name in its own header")
+        if self.info.flag_bits & _ENCRYPTED:
+            raise BadDeflate(f"{self.info.filename[:200]} is encrypted")
+        before = 30 + name_size + extra
+        left, offset = self.info.compress_size, self.info.header_offset + before
+        chunk = start[before : before + left]
         while left:
             flag.check()
-            chunk = self.file.read(min(left, _CHUNK))
+            chunk = chunk or self._read(offset, min(left, _CHUNK))
             if not chunk:
                 raise BadDeflate("the file ends too early")
-            left -= len(chunk)
             yield chunk
+            left, offset = left - len(chunk), offset + len(chunk)
+            chunk = b""
+
+    def _read(self, offset: int, size: int) -> bytes:
+        return os.pread(self.file.fileno(), size, offset)
+
+    def _own_name(self) -> bytes:
+        return self.info.orig_filename.encode("utf-8" if self.info.flag_bits & _UTF8 else "cp437")
+
+
+class _Packed:
+    """Stands for an open member where `installer` hands streams on: nothing is opened that need not be."""
+
+    def __init__(self, opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
+        self.info = info
+        self._opened = opened
+
+    def open(self) -> IO[bytes]:
+        return self._opened.open(self.info)
+
+    def read(self, size: int = -1) -> bytes:
+        """From the start, at each call."""
+        with self.open() as stream:
+            return stream.read(size)
 
 
 class _Source(WheelFile):
@@ -196,9 +242,12 @@ class _Source(WheelFile):
         self.opened = opened
 
     def get_contents(self) -> Iterator[WheelContentElement]:
-        for record, stream, executable in super().get_contents():
-            if "__pycache__" not in record[0].split("/")[:-1]:
-                yield record, stream, executable
+        for info in self.opened.infolist():
+            if info.is_dir() or "__pycache__" in info.filename.split("/")[:-1]:
+                continue
+            mode = info.external_attr >> 16
+            executable = bool(mode and stat.S_ISREG(mode) and mode & 0o111)
+            yield (info.filename, "", ""), cast("BinaryIO", _Packed(self.opened, info)), executable
 
     @cached_property
     def hashes(self) -> dict[str, Hash]:
@@ -230,11 +279,11 @@ class _Collector(WheelDestination):
 
     def write_file(self, scheme: Scheme, path: object, stream: BinaryIO, is_executable: bool) -> RecordEntry:
         where = str(path)
-        if not isinstance(stream, zipfile.ZipExtFile):
+        if not isinstance(stream, _Packed):
             return self._add_bytes(scheme, where, stream.read(), executable=is_executable)
         if scheme == "scripts":
             is_executable = True
-            if stream.peek(9).startswith(b"#!python"):
+            if stream.read(9).startswith(b"#!python"):
                 code = _RELOCATABLE + stream.read(_METADATA_MAX).partition(b"\n")[2]
                 return self._add_bytes(scheme, where, code, executable=True)
         return self._add_member(scheme, where, stream, executable=is_executable)
@@ -249,14 +298,14 @@ class _Collector(WheelDestination):
         self.entries.append(Entry(self._place(scheme, path), mode=_mode(executable), content=Bytes(data)))
         return _record(path, data)
 
-    def _add_member(self, scheme: Scheme, path: str, stream: zipfile.ZipExtFile, *, executable: bool) -> RecordEntry:
-        info = self._source.opened.getinfo(stream.name)
-        known = self._source.hashes.get(info.filename)
+    def _add_member(self, scheme: Scheme, path: str, packed: _Packed, *, executable: bool) -> RecordEntry:
+        info = packed.info
         if info.compress_type not in _CARRIED:
-            return self._add_bytes(scheme, path, stream.read(), executable=executable)
+            return self._add_bytes(scheme, path, packed.read(_METADATA_MAX), executable=executable)
         content = Member(self._source.opened.filename or "", self._file, info)
         self.entries.append(Entry(self._place(scheme, path), mode=_mode(executable), content=content))
-        return RecordEntry(path, known or _hash(cast("BinaryIO", stream)), info.file_size)
+        known = self._source.hashes.get(info.filename)
+        return RecordEntry(path, known or _hash(packed), info.file_size)
 
     def _place(self, scheme: Scheme, path: str) -> str:
         """The path in the image; a wheel may write below its own folders only."""
@@ -282,12 +331,21 @@ def _check_sizes(opened: zipfile.ZipFile) -> None:
 
 
 def _record(path: str, data: bytes) -> RecordEntry:
-    return RecordEntry(path, _hash(io.BytesIO(data)), len(data))
+    return RecordEntry(path, _encoded(hashlib.sha256(data)), len(data))
 
 
-def _hash(stream: BinaryIO) -> Hash:
-    with Path(os.devnull).open("wb") as nowhere:
-        return Hash("sha256", copyfileobj_with_hashing(stream, nowhere, "sha256")[0])
+def _hash(packed: _Packed) -> Hash:
+    """Of a member that RECORD does not tell about."""
+    digest = hashlib.sha256()
+    with packed.open() as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return _encoded(digest)
+
+
+def _encoded(digest: hashlib._Hash) -> Hash:
+    """https://packaging.python.org/en/latest/specifications/recording-installed-packages/#the-record-file"""
+    return Hash("sha256", base64.urlsafe_b64encode(digest.digest()).decode().rstrip("="))
 
 
 def _mode(executable: bool) -> int:

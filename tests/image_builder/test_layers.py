@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from image_builder.errors import ResolveFailed, SourceChanged
 from image_builder.layers.files import file_entries, launcher_entries
 from image_builder.layers.gzip_chain import BadDeflate, GzipChain
-from image_builder.layers.tar import Bytes, Entry, PathConflict, write_tar
+from image_builder.layers.tar import Bytes, Entry, PathConflict, header, write_tar
 from image_builder.layers.wheel import Wheel
 from image_builder.source_tree import SourceFile
 from image_builder.work import StopFlag
@@ -99,6 +99,33 @@ def test_a_member_that_lies_about_itself_is_refused(size: int, crc: int | None) 
     packed = packer.compress(data) + packer.flush()
     with GzipChain(lambda _: None) as chain, pytest.raises(BadDeflate):
         chain.add_deflated([packed], crc=zlib.crc32(data) if crc is None else crc, size=size)
+        chain.close()
+
+
+@pytest.mark.parametrize("size", [0, 511, 1024, 1025, 4096, 4097, 70_000, 1 << 20])
+def test_small_data_of_any_size_come_back(size: int) -> None:
+    """A smaller window of the compressor is only for data that fit it."""
+    data = random.Random(size).randbytes(size // 2) * 2
+    sink = io.BytesIO()
+    with GzipChain(lambda piece: (sink.write(piece), None)[1]) as chain:
+        chain.add(data)
+        chain.close()
+    assert gzip.decompress(sink.getvalue()) == data
+
+
+@pytest.mark.parametrize("path", ["a", "a/b.py", "x" * 99, "x" * 100, "y" * 101, "ü"])
+@pytest.mark.parametrize(("mode", "size"), [(0o644, 0), (0o755, 8**11 - 1), (0o644, 8**11)])
+def test_a_header_is_as_pythons_tarfile_makes_it(path: str, mode: int, size: int) -> None:
+    info = tarfile.TarInfo(path)
+    info.mode, info.size, info.mtime = mode, size, 1
+
+    class Sized:
+        def __init__(self) -> None:
+            self.size = size
+
+        def write_to(self, chain: GzipChain, flag: StopFlag) -> None: ...
+
+    assert header(Entry(path, mode=mode, content=Sized()), None) == info.tobuf(tarfile.PAX_FORMAT)
 
 
 def test_no_thread_is_left_when_a_layer_fails() -> None:
