@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import closing
 
 import uvicorn
@@ -18,10 +19,12 @@ from image_builder.build_store import BuildStore
 from image_builder.cache_keeper import CacheKeeper
 from image_builder.clock import SystemClock
 from image_builder.engines.choose import engines_of
+from image_builder.engines.engine import Engine
 from image_builder.errors import BuildError
 from image_builder.folder_lock import folder_lock
 from image_builder.interpreters import Interpreter
 from image_builder.kept_image import is_whole
+from image_builder.oci.layout import Layout
 from image_builder.pipeline import build
 from image_builder.plan import make_plan
 from image_builder.settings import Settings
@@ -54,10 +57,11 @@ async def serve(settings: Settings, workshop: Workshop, maker: Maker) -> None:
     """Until a signal. Builds that run then go on at the next start."""
     for engine in workshop.engines:
         await engine.sweep()
-    store = BuildStore(settings.state_dir / "builder" / "builds")
+    own = settings.state_dir / "builder"
+    store = BuildStore(own / "builds")
     queue = BuildQueue(store, maker, SystemClock(), workers=settings.build_workers, size=settings.build_queue_size)
-    folder = settings.state_dir / "builder"
-    keeper = CacheKeeper(folder, queue, bound=settings.cache_max_bytes, history=settings.build_history)
+    bound, history = settings.cache_max_bytes, settings.build_history
+    keeper = CacheKeeper(workshop.folder, queue, bound=bound, history=history, own=own)
     config = uvicorn.Config(
         create_app(queue, workshop.layout, keeper),
         host=settings.image_builder_host,
@@ -74,6 +78,11 @@ async def serve(settings: Settings, workshop: Workshop, maker: Maker) -> None:
 
 def network_of(settings: Settings) -> Network:
     return Network(tuple(name.strip() for name in settings.insecure_registries.split(",") if name.strip()))
+
+
+def workshop_of(settings: Settings, engines: Callable[[Layout], Sequence[Engine]]) -> Workshop:
+    network = network_of(settings)
+    return Workshop.open(settings.state_dir, os.environ, network, engines, cache_dir=settings.cache_dir)
 
 
 def maker_of(settings: Settings, workshop: Workshop) -> Maker:
@@ -95,12 +104,10 @@ def main() -> int:
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     # uvicorn raises the signal anew once it has stopped; this way what is open is closed then, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    engines = engines_of(settings.state_dir / "builder", os.environ, settings.build_network)
+    own = settings.state_dir / "builder"
+    engines = engines_of(own, os.environ, settings.build_network)
     try:
-        with (
-            folder_lock(settings.state_dir / "builder"),
-            closing(Workshop.open(settings.state_dir, os.environ, network_of(settings), engines)) as workshop,
-        ):
+        with folder_lock(own), closing(workshop_of(settings, engines)) as workshop:
             asyncio.run(serve(settings, workshop, maker_of(settings, workshop)))
     except KeyboardInterrupt:
         return 0

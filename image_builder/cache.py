@@ -1,4 +1,4 @@
-"""The builder's folder, looked over and cleared. Blocking: call it in a thread.
+"""The builder's folders, looked over and cleared. Blocking: call it in a thread.
 
 Whatever is removed, and wherever that is broken off, what is left is sound: an image loses its name before its files,
 an entry whose blob is gone means that the layer is made anew, and an image that misses a blob is as good as none.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -24,6 +26,9 @@ from image_builder.work import StopFlag
 
 BLOBS = "images/blobs/sha256/"
 _HASHES = "hashes.sqlite"
+_PUSHED = "pushed/"
+_OWN = re.compile(rf"builds/|engines/|scratch/|lock$|{re.escape(_HASHES)}")
+"""What lies in STATE_DIR/builder, whoever shares the cache."""
 _SMALL = 1 << 20
 _KINDS: dict[str, CacheKind] = {
     BLOBS: "blob",
@@ -33,17 +38,19 @@ _KINDS: dict[str, CacheKind] = {
     "contents/": "index",
     "bases/": "index",
     "sources/": "index",
-    "pushed/": "index",
+    _PUSHED: "index",
     "builds/": "record",
     _HASHES: "hashes",
 }
 
 
 class Cache:
-    """What is in STATE_DIR/builder, bounded to `bound` bytes (0: not at all); several processes may share it."""
+    """What is kept, bounded to `bound` bytes (0: not at all); several processes may share it."""
 
-    def __init__(self, folder: Path, leases: Leases, bound: int) -> None:
+    def __init__(self, folder: Path, leases: Leases, bound: int, own: Path | None = None) -> None:
+        """own: STATE_DIR/builder; the same folder unless several builders share this one."""
         self._folder = folder
+        self._own = own or folder
         self._leases = leases
         self._layout = Layout(folder / "images")  # looks are no use: this one tells nobody
         self._parts: dict[str, frozenset[str]] = {}
@@ -121,13 +128,22 @@ class Cache:
         return (self._layout.folder / "index.json").exists() and self._layout.mend()
 
     def files(self, *kinds: CacheKind) -> Iterator[CachedFile]:
-        """What lies in the folder, of these kinds or of all; unfinished files count, but have no kind."""
-        for path in sorted(self._folder.rglob("*")):
+        """What lies in the folders, of these kinds or of all; unfinished files count, but have no kind."""
+        for path, name in self._paths():
             with contextlib.suppress(FileNotFoundError):
                 if path.is_file() and not path.is_symlink():
-                    file = _cached_file(path, path.relative_to(self._folder).as_posix())
+                    file = _cached_file(path, name)
                     if not kinds or file.kind in kinds:
                         yield file
+
+    def _paths(self) -> Iterator[tuple[Path, str]]:
+        """What is another builder's own is no business of this one."""
+        for root in dict.fromkeys((self._folder, self._own)):
+            # Path.rglob would fail where a folder goes meanwhile.
+            for path in sorted(Path(where, name) for where, _, names in os.walk(root) for name in names):
+                name = path.relative_to(root).as_posix()
+                if self._own == self._folder or bool(_OWN.match(name)) is (root == self._own):
+                    yield path, name
 
     def _contents(self) -> Contents:
         in_use = self._leases.in_use()
@@ -166,12 +182,8 @@ class Cache:
         self, found: Contents, newest: frozenset[str], published: frozenset[str]
     ) -> list[tuple[Eviction, CacheThing]]:
         """What is worth nothing goes whatever the bound; then, if there is still too much, the least used."""
-        lost = [
-            image
-            for image in found.images
-            if not (is_whole(self._layout, image.digest) or (image.digest in published and image.parts))
-        ]
         names = {file.name for file in found.files}
+        lost = [image for image in found.images if not self._is_sound(image, names, published)]
         stale = tuple(file for file in found.files if file.kind == "index" and self._is_stale(file, names))
         rest = Contents(
             tuple(file for file in found.files if file not in stale),
@@ -184,6 +196,14 @@ class Cache:
             *_told(self._too_many_hashes(found), "too large"),
             *_told(evictions(rest, newest, self.bound), "least recently used"),
         ]
+
+    def _is_sound(self, image: KeptImage, names: set[str], published: frozenset[str]) -> bool:
+        """A published image may miss what lies in a registry; another builder's is known by what was sent of it."""
+        if is_whole(self._layout, image.digest) or not image.parts:
+            return bool(image.parts)
+        sent = {name.rpartition("/")[2] for name in names if name.startswith(_PUSHED)}
+        missing = {part.removeprefix(BLOBS) for part in image.parts - names if part.startswith(BLOBS)}
+        return image.digest in published or missing <= sent
 
     def _too_many_hashes(self, found: Contents) -> list[Eviction]:
         """Without them the projects' files are read once more, so they may take a tenth of the room, no more."""
@@ -206,7 +226,7 @@ class Cache:
         if eviction.image is not None and not self._forget(eviction.image):
             return False
         if any(file.kind == "hashes" for file in eviction.files):
-            with closing(FileHashes(self._folder / _HASHES)) as hashes:
+            with closing(FileHashes(self._own / _HASHES)) as hashes:
                 hashes.clear()
             return True
         removed = [self.remove(file) for file in eviction.files]

@@ -24,12 +24,12 @@ _ALL = 1_000_000_000
 class CacheKeeper:
     """One at a time clears; builds go on meanwhile. Used on the event loop."""
 
-    def __init__(self, folder: Path, queue: BuildQueue, *, bound: int, history: int) -> None:
-        """folder: STATE_DIR/builder. bound: bytes, 0 for none. history: builds that are remembered once done."""
+    def __init__(self, folder: Path, queue: BuildQueue, *, bound: int, history: int, own: Path | None = None) -> None:
+        """folder, own: as `Cache` has them. bound: bytes, 0 for none. history: builds that are remembered once done."""
         self._folder = folder
         self._queue = queue
         self._history = history
-        self._cache = Cache(folder, Leases(folder), bound)
+        self._cache = Cache(folder, Leases(folder), bound, own)
         self._clearing = asyncio.Lock()
 
     async def run(self) -> None:

@@ -75,7 +75,7 @@ def write_whole(path: Path, data: bytes) -> None:
 def sweep(folder: Path) -> None:
     """Remove the unfinished files of writers that are dead, and of those only."""
     for path in folder.glob(f"{PARTIAL}*"):
-        with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        with contextlib.suppress(FileNotFoundError), path.open("r+b") as file:
             if try_lock(file):
                 path.unlink(missing_ok=True)
 
@@ -103,14 +103,14 @@ def full_disk_named(folder: Path, needed: int) -> Iterator[None]:
             raise
         raise DiskFull(
             f"no space left in {folder}: {_megabytes(needed)} needed, {_free(folder)} free",
-            "Make room there, or set STATE_DIR to a larger disk; the build then goes on by itself.",
+            "Make room there, or set STATE_DIR or CACHE_DIR to a larger disk; the build then goes on by itself.",
         ) from error
 
 
 @contextlib.contextmanager
 def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
     """Hold a lock over processes and threads, for a moment; with others, if they share it too. The file stays."""
-    with path.open("ab") as file:
+    with path.open("a+b") as file:  # network filesystems want the rights for both kinds of lock
         fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
 

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
-from weakref import WeakValueDictionary
 
 import httpx
 
@@ -20,6 +19,7 @@ from image_builder.errors import FetchFailed
 from image_builder.file_hashes import FileHashes
 from image_builder.index_credentials import basic_auth, index_credentials
 from image_builder.lock import PinnedWheel
+from image_builder.making import Making
 from image_builder.network import HEADERS, TIMEOUT, trust
 from image_builder.work import StopFlag, each, in_thread
 
@@ -39,12 +39,18 @@ Progress = Callable[[PinnedWheel, int], None]
 class WheelStore:
     """Wheels by sha256 in one folder. Those that lie on this machine anyway (`file://`) are used where they are."""
 
-    def __init__(self, folder: Path, hashes: FileHashes, use: Callable[[Path], None] = lambda _: None) -> None:
-        """use: told of a file before it is asked for, so that it stays (see `leases.py`)."""
+    def __init__(
+        self,
+        folder: Path,
+        hashes: FileHashes,
+        use: Callable[[Path], None] = lambda _: None,
+        making: Making | None = None,
+    ) -> None:
+        """use: told of a file before it is asked for, so that it stays (see `leases.py`). making: as for layers."""
         self._folder = folder
         self._hashes = hashes
         self._use = use
-        self._fetching: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._making = making or Making()
 
     def prepare(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -110,7 +116,7 @@ class WheelStore:
         self, wheel: PinnedWheel, download: _Download, slots: asyncio.Semaphore, progress: Progress
     ) -> None:
         """Two builds that need the same wheel download it once."""
-        async with self._fetching.setdefault(wheel.sha256, asyncio.Lock()):
+        async with self._making(f"wheel {wheel.sha256}"):
             size = self.size(wheel)
             if size is None:
                 async with slots:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from collections.abc import Mapping
@@ -45,6 +46,7 @@ def without_credentials(text: str, environ: Mapping[str, str]) -> str:
 def forget_open_locks(locks: Path) -> None:
     """Locks in which an older version left credentials are made anew. Blocking."""
     for path in locks.glob("*.toml"):
-        if _WITH_USER.search(path.read_text(encoding="utf-8", errors="replace")):
-            _log.info("a lock with credentials in it is made anew: %s", path.name)
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # cleared by another builder
+            if _WITH_USER.search(path.read_text(encoding="utf-8", errors="replace")):
+                _log.info("a lock with credentials in it is made anew: %s", path.name)
+                path.unlink(missing_ok=True)

@@ -22,7 +22,7 @@ class Leases:
     """
 
     def __init__(self, folder: Path) -> None:
-        """folder: STATE_DIR/builder; names are relative to it."""
+        """folder: the cache's; names are relative to it."""
         self._root = folder
         self._folder = folder / "leases"
         self._lock = folder / "cache.lock"
@@ -70,7 +70,10 @@ class Leases:
     def _names(self) -> frozenset[str]:
         found: set[str] = set()
         for path in self._folder.iterdir() if self._folder.is_dir() else ():
-            with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+            with (
+                contextlib.suppress(FileNotFoundError),
+                path.open("r+b") as file,
+            ):  # some network filesystems want that for a lock
                 if try_lock(file):
                     path.unlink(missing_ok=True)
                 else:

@@ -31,6 +31,10 @@ class Settings(BaseSettings):
     state_dir: Path = Field(
         default=Path("/var/lib/cloud-deploy"), description="Images, caches and build records live in STATE_DIR/builder."
     )
+    cache_dir: Path | None = Field(
+        default=None,
+        description="Images and caches, where several builders share them; each has a STATE_DIR of its own.",
+    )
     image_builder_host: str = Field(default="127.0.0.1", description="Address to listen on.")
     image_builder_port: int = Field(default=7007, ge=0, le=65535)
     build_workers: int = Field(default=2, ge=1, le=64, description="Builds that run at a time.")
@@ -45,7 +49,7 @@ class Settings(BaseSettings):
     cache_max_bytes: Annotated[int, BeforeValidator(byte_count)] = Field(
         default=20 * 2**30,
         ge=0,
-        description="How large STATE_DIR/builder may become, e.g. `20Gi`; 0: no bound. What builds use just now stays.",
+        description="How large the cache may become, e.g. `20Gi`; 0: no bound. What builds use just now stays.",
     )
     build_history: int = Field(
         default=200, ge=0, description="Builds that are remembered once they are done, besides those with an image."

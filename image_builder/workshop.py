@@ -1,4 +1,7 @@
-"""The builder's folders and caches, and how it reaches the world: what all builds of a process share."""
+"""The builder's folders and caches, and how it reaches the world: what all builds of a process share.
+
+Several builders may share the cache: `CACHE_DIR`. What only one uses lies in its own `STATE_DIR/builder`.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,19 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from weakref import WeakValueDictionary
 
 import httpx
 
 from image_builder.contents_store import ContentsStore
 from image_builder.engines.engine import Engine
+from image_builder.errors import BuildError
 from image_builder.fetch import WheelStore
 from image_builder.file_hashes import FileHashes
 from image_builder.index_credentials import forget_open_locks
 from image_builder.interpreters import Interpreters
 from image_builder.layers.index import LayerIndex
 from image_builder.leases import Leases
+from image_builder.making import Making
 from image_builder.network import registry_client
 from image_builder.oci.credentials import DockerConfig
 from image_builder.oci.google import GoogleCredentials
@@ -41,21 +45,28 @@ class Network:
 class Workshop:
     """The builder's folders and caches, shared by all builds of a process. Use it in one event loop.
 
-    folder: STATE_DIR/builder. environ: where the host's index, proxy, CA and docker settings are looked up.
+    folder: the cache, which other builders may share. own: STATE_DIR/builder. environ: where the host's index, proxy,
+    CA and docker settings are looked up.
     """
 
     def __init__(
-        self, folder: Path, environ: Mapping[str, str], network: Network, engines: Callable[[Layout], Sequence[Engine]]
+        self,
+        folder: Path,
+        own: Path,
+        environ: Mapping[str, str],
+        network: Network,
+        engines: Callable[[Layout], Sequence[Engine]],
     ) -> None:
         self.folder = folder
+        self.making = Making(folder / "making.lock")
         self.leases = Leases(folder)
         self.layout = Layout(folder / "images", self.leases.use)
         self.contents = ContentsStore(self.layout)
         self.index = LayerIndex(folder / "layers", self.layout)
-        self.hashes = FileHashes(folder / "hashes.sqlite")
-        self.wheels = WheelStore(folder / "wheels", self.hashes, self.leases.use)
+        self.hashes = FileHashes(own / "hashes.sqlite")  # by inode, which mean nothing on another machine
+        self.wheels = WheelStore(folder / "wheels", self.hashes, self.leases.use, self.making)
         self.locks = folder / "locks"
-        self.scratch = Scratch(folder / "scratch")
+        self.scratch = Scratch(own / "scratch")
         self.interpreters = Interpreters(environ)
         self.sources = SourceWheels(folder / "sources", self.wheels, self.scratch)
         self.slots = asyncio.Semaphore(max(2, os.cpu_count() or 2))
@@ -65,7 +76,6 @@ class Workshop:
         self._credentials = GoogleCredentials(DockerConfig(environ), environ)
         self._environ = environ
         self._pip = PipSettings(environ)
-        self._making: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @classmethod
     def open(
@@ -74,15 +84,21 @@ class Workshop:
         environ: Mapping[str, str],
         network: Network | None = None,
         engines: Callable[[Layout], Sequence[Engine]] = lambda _: (),
+        *,
+        cache_dir: Path | None = None,
     ) -> Workshop:
-        """Make STATE_DIR/builder ready; leftovers of dead builders are swept. Blocking.
+        """Make the folders ready; leftovers of dead builders are swept. Blocking.
 
-        engines: those that may be used, the first that is there first; they put their layers into the layout.
+        Args:
+            engines: those that may be used, the first that is there first; they put their layers into the layout.
+            cache_dir: what several builders share; None: STATE_DIR/builder, as long as there is one.
+
+        Raises:
+            BuildError: a folder cannot be used.
         """
-        folder = state_dir / "builder"
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)  # projects' files and settings are no business of other users
-        workshop = cls(folder, environ, network or Network(), engines)
+        own = _ready(state_dir / "builder", "STATE_DIR")
+        folder = _ready(cache_dir, "CACHE_DIR") if cache_dir else own
+        workshop = cls(folder, own, environ, network or Network(), engines)
         workshop.layout.prepare()
         workshop.index.prepare()
         workshop.wheels.prepare()
@@ -105,9 +121,18 @@ class Workshop:
             insecure=self._network.insecure,
         )
 
-    def making(self, key: str) -> asyncio.Lock:
-        """Held while a layer or wheel is made, so that two builds do not make the same one."""
-        return self._making.setdefault(key, asyncio.Lock())
-
     def close(self) -> None:
         self.hashes.close()
+        self.making.close()
+
+
+def _ready(folder: Path, setting: str) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if folder.stat().st_uid == os.geteuid():  # else its owner has decided who may use it
+            folder.chmod(0o700)  # projects' files and settings are no business of other users
+        return folder
+    except OSError as error:
+        raise BuildError(
+            f"cannot use the folder {folder}: {error.strerror}", f"Set {setting} to a folder that can be written."
+        ) from error
