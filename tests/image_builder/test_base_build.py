@@ -151,6 +151,7 @@ async def test_the_packages_find_the_interpreter_of_the_base(
     assert found["opt/venv/bin/python"].linkname == "/usr/local/bin/python3.11"
     assert found["opt/venv/bin/python3.11"].linkname == found["opt/venv/bin/python3"].linkname == "python"
     assert "opt/venv/pyvenv.cfg" in found
+    assert found["opt/venv/bin/pip"].mode == 0o755, "the base's own pip does not see our packages"
 
 
 async def test_the_links_and_modes_of_the_base_stay(
@@ -368,8 +369,8 @@ async def test_a_real_debian_runs_what_was_published(
 
     assert inside("python", "/workspace/app.py") == "hi\n"
     assert inside("hello-script") == "hello from a wheel\n"
-    listed = json.loads(inside("python", "-m", "pip", "list", "--local", "--format=json"))
+    listed = json.loads(inside("pip", "list", "--local", "--format=json"))
     assert [(row["name"], row["version"]) for row in listed] == [("dep", "1.0"), ("hello", "1.0")]
-    assert "No broken requirements found" in inside("python", "-m", "pip", "check")
+    assert "No broken requirements found" in inside("pip", "check")
     assert inside("python", "-c", "import sys; print(sys.prefix, sys.base_prefix)") == "/opt/venv /usr\n"
     assert (bundle / "rootfs" / "bin").is_symlink(), "the base's merged /usr stays"

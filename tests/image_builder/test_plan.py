@@ -62,6 +62,14 @@ def test_same_inputs_share_one_build_whoever_asks(project: Path) -> None:
     assert mine.id == mine.key[:32]
 
 
+def test_the_order_in_which_packages_are_named_does_not_matter(project: Path) -> None:
+    """Otherwise two lines that change places are another image, with another digest, and a deployment for nothing."""
+    rows = (Requirement(text="flask"), Requirement(text="numpy"))
+    one = plan(project, requirements=rows, system_packages=("vim", "hello"), base_image="debian:12")
+    other = plan(project, requirements=rows[::-1], system_packages=("hello", "vim"), base_image="debian:12")
+    assert one.key == other.key
+
+
 @pytest.mark.parametrize("changes", [{"port": 9}, {"python": "3.12"}, {"requirements": (Requirement(text="flask"),)}])
 def test_a_changed_request_is_another_build(project: Path, changes: dict[str, Any]) -> None:
     assert plan(project).key != plan(project, **changes).key
