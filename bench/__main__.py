@@ -1,13 +1,14 @@
-"""`python -m bench`: every measurement there is; `python -m bench images [REQUIREMENT...]`: one of them."""
+"""`python -m bench`: every measurement there is; `python -m bench images [--help]`: one of them."""
 
 import sys
 
-from bench import images, status_request
+from bench import status_request
+from bench.images import main as images
 
 if __name__ == "__main__":
     words = sys.argv[1:]
     if words[:1] == ["images"]:
-        images.main(words[1:] or ("flask",))
+        images.main(words[1:])
     else:
         status_request.main()
-        images.main()
+        images.main([])

@@ -1,0 +1,95 @@
+"""The tables: absolute values, and how many times ours they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.images.measure import Candidate, Results
+from bench.images.meter import Figures
+from bench.images.ours import NAME
+from bench.images.workload import AGAIN, SCENARIOS
+
+AIMS = {"cold": 5.6, "one line": 0.23, "one dependency": 0.41, "1 MB of weights": 1.9, "second project": 2.0}
+"""Wall seconds that a prototype took."""
+AIM_MEMORY = 200  # MB, of 10**6 bytes
+
+Of = Callable[[Figures], float]
+_MEASURES: Sequence[tuple[str, Of, str]] = (
+    ("wall seconds", lambda row: row.seconds, ".2f"),
+    ("CPU seconds", lambda row: row.processor, ".2f"),
+    ("peak memory, MB resident, daemons included, page cache not", lambda row: row.memory / 1e6, ".0f"),
+    ("MB sent to the registry", lambda row: row.sent / 1e6, ".1f"),
+)
+
+
+def report(results: Results, candidates: Sequence[Candidate]) -> None:
+    console = Console()
+    measured = [each for each in candidates if (each.name, SCENARIOS[0]) in results.figures]
+    for each in measured:
+        console.print(f"{each.name}: {each.version}", highlight=False)
+    for title, of, form in _MEASURES:
+        aims = AIMS if title == "wall seconds" else {}
+        console.print(_table(title, of, form, aims, results, [each.name for each in measured]))
+    _print_steps(console, results.steps)
+    for name, why in results.failures.items():
+        console.print(f"{name}: not measured to the end, {why}", highlight=False, markup=False)
+
+
+def _table(title: str, of: Of, form: str, aims: Mapping[str, float], results: Results, names: Sequence[str]) -> Table:
+    table = Table(title=f"{title} (times ours)", title_justify="left")
+    table.add_column("")
+    for name in names:
+        table.add_column(name, justify="right")
+        if name == NAME and aims:
+            table.add_column("aim", justify="right")
+    for scenario in (*SCENARIOS, AGAIN):
+        if scenario == AGAIN and (NAME, AGAIN) not in results.figures:
+            continue
+        table.add_row(
+            scenario, *_cells(scenario, of, form, aims, results, names), end_section=scenario == SCENARIOS[-1]
+        )
+    return table
+
+
+def _cells(
+    scenario: str, of: Of, form: str, aims: Mapping[str, float], results: Results, names: Sequence[str]
+) -> list[str]:
+    own = results.figures.get((NAME, scenario))
+    cells = []
+    for name in names:
+        rows = results.figures.get((name, scenario))
+        value = median(map(of, rows)) if rows else None
+        cells.append("-" if value is None else f"{value:{form}}{_ratio(value, own, of) if name != NAME else ''}")
+        if name == NAME and aims:
+            cells.append(f"{aims[scenario]:.2f}" if scenario in aims else "")
+    return cells
+
+
+def _ratio(value: float, own: Sequence[Figures] | None, of: Of) -> str:
+    base = median(map(of, own)) if own else 0.0
+    return f" ({value / base:.1f})" if base > 0 else ""
+
+
+def _print_steps(console: Console, steps: Mapping[str, Mapping[str, float]]) -> None:
+    """Where our seconds go, by the builder's own word."""
+    if not steps:
+        return
+    names = list(dict.fromkeys(name for row in steps.values() for name in row))
+    table = Table(title="ours, seconds by step (last round)", title_justify="left")
+    for heading in ("", *names):
+        table.add_column(heading, justify="right" if heading else "left")
+    for scenario, row in steps.items():
+        table.add_row(scenario, *(f"{row[name]:.2f}" if name in row else "" for name in names))
+    console.print(table)
+
+
+def report_memory(found: Mapping[int, Figures]) -> None:
+    for size, row in found.items():
+        print(
+            f"weights of {size / 1e6:,.0f} MB: peak memory {row.memory / 1e6:.0f} MB resident "
+            f"(aim: under {AIM_MEMORY}), {row.seconds:.1f} s, CPU {row.processor:.1f} s"
+        )
