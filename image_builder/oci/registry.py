@@ -25,6 +25,8 @@ MANIFEST_TYPES = (
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
 CHUNK = 1 << 20
+_TAGS = 1000
+"""Asked for in one call; some registries give no more, some refuse to."""
 
 Sent = Callable[[int], None]
 Bring = Callable[[], Awaitable[Path]]
@@ -42,6 +44,14 @@ class Manifest:
     def json(self) -> dict[str, Any]:
         parsed: dict[str, Any] = json.loads(self.data)
         return parsed
+
+
+@dataclass(frozen=True, slots=True)
+class Tags:
+    """Those of a repository. complete: False if it has more."""
+
+    names: frozenset[str]
+    complete: bool
 
 
 class Registry:
@@ -82,6 +92,34 @@ class Registry:
         if reference.digest and digest != reference.digest:
             raise _wrong_digest(str(reference), digest)
         return Manifest(digest, answer.headers.get("content-type", "").split(";")[0], answer.content)
+
+    async def tags(self, reference: Reference) -> Tags:
+        """What one call tells of the tags of a repository, which need not be there.
+
+        Raises:
+            BuildError: code `registry_auth`, `registry_refused` or `registry_unreachable`.
+        """
+        answer = await self._calls.patient(Call("GET", f"{reference.repository}/tags/list?n={_TAGS}", _pull(reference)))
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return Tags(frozenset(), complete=True)
+        self._calls.expect(answer, reference, 200)
+        try:
+            names = frozenset(map(str, answer.json()["tags"] or ()))
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            raise BuildError(
+                f"the registry {reference.registry} gives no list of the tags of {reference.repository}",
+                "Check that it is a registry of images, and that no proxy answers in its place.",
+                code="registry_refused",
+            ) from error
+        return Tags(names, complete="link" not in answer.headers)
+
+    async def blob_size(self, reference: Reference, digest: str) -> int | None:
+        """Bytes of a blob, asked by one who may only read; None if it is not there, or the registry does not say."""
+        answer = await self._calls.patient(Call("HEAD", f"{reference.repository}/blobs/{digest}", _pull(reference)))
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return None
+        said = self._calls.expect(answer, reference, 200).headers.get("content-length", "")
+        return int(said) if said.isdigit() else None
 
     async def blob(self, reference: Reference, digest: str) -> AsyncIterator[bytes]:
         """The bytes of a blob; a broken connection is taken up where it broke. The digest is checked at the end.
@@ -158,9 +196,18 @@ class Registry:
         file = path if isinstance(path, Path) else await path()
         uploaded = await self._upload(reference, location(opened), file, sent or _nobody)
         url = location(uploaded)
-        closing = Call("PUT", f"{url}{'&' if '?' in url else '?'}digest={digest}", _push(reference))
+        closing = Call("PUT", _closing(url, digest), _push(reference))
         self._calls.expect(await self._calls.patient(closing), reference, 201, 204)
         return "uploaded"
+
+    async def push_bytes(self, reference: Reference, data: bytes) -> str:
+        """Store what is too small to ask for first; its digest. Raises as `manifest`."""
+        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        opened = self._calls.expect(await self._open(reference, digest, None), reference, 202)
+        headers = {"Content-Type": "application/octet-stream"}
+        whole = Call("PUT", _closing(location(opened), digest), _push(reference), headers=headers, content=data)
+        self._calls.expect(await self._calls.patient(whole), reference, 201, 204)
+        return digest
 
     async def _open(self, reference: Reference, digest: str, mount_from: str | None) -> httpx.Response:
         """Begin an upload, or have the blob mounted. Who may not read the other repository uploads."""
@@ -242,6 +289,11 @@ def _pull(reference: Reference) -> str:
 
 def _push(reference: Reference) -> str:
     return f"repository:{reference.repository}:pull,push"
+
+
+def _closing(url: str, digest: str) -> str:
+    """Where an upload ends."""
+    return f"{url}{'&' if '?' in url else '?'}digest={digest}"
 
 
 def _nobody(_done: int) -> None:
