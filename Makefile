@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 SAMPLE ?= hello
 ONCE   ?=
+# A worker for each core. PYTEST_ARGS='-n 0' runs all in one process, in the order of the files.
+PARALLEL ?= -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help demo test check bench clean install install-dev
 
@@ -19,7 +21,7 @@ demo: install
 	@SAMPLE=$(SAMPLE) ONCE=$(ONCE) exec $(VENV)/bin/python samples/demo.py
 
 test: install-dev
-	@$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	@$(VENV)/bin/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 check: install-dev
 	@VENV=$(VENV) scripts/check

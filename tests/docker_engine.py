@@ -3,51 +3,48 @@
 from __future__ import annotations
 
 import os
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from tests import needs
+from tests.parallel import started_once
 
 _SOCKET = "/var/run/docker.sock"
 
 
 @pytest.fixture(scope="session")
-def docker_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """DOCKER_HOST of an engine. What was started for it is stopped by its own process id."""
+def docker_engine(common_folder: Path) -> str:
+    """DOCKER_HOST of an engine, the same for all workers."""
     needs.root_on_linux("a Docker Engine of one's own")
     host = os.environ.get("DOCKER_HOST") or f"unix://{_SOCKET}"
-    if _answers(host):
-        yield host
-        return
-    yield from _serve(needs.program("dockerd"), tmp_path_factory.mktemp("dockerd"))
+    return host if _answers(host) else started_once(common_folder, "dockerd", _serve)
 
 
-def _serve(program: str, folder: Path) -> Iterator[str]:
+def _serve(folder: Path) -> tuple[psutil.Popen, str]:
     from tests.integration.stack import until
 
     host = f"unix://{folder}/docker.sock"
     places = ["--data-root", folder / "data", "--exec-root", folder / "exec", "--pidfile", folder / "pid"]
     log = folder / "log"
+    command = [needs.program("dockerd"), "-H", host, *places]
     with log.open("wb") as out:
-        process = subprocess.Popen([program, "-H", host, *places], stdout=out, stderr=out)
-        try:
+        process = psutil.Popen(command, stdout=out, stderr=out, start_new_session=True)
 
-            def ready() -> bool:
-                if process.poll() is not None:
-                    needs.missing(f"dockerd cannot run here: {log.read_text(errors='replace')[-300:]}")
-                return _answers(host)
+    def ready() -> bool:
+        if process.poll() is not None:
+            needs.missing(f"dockerd cannot run here: {log.read_text(errors='replace')[-300:]}")
+        return _answers(host)
 
-            until("the Docker Engine to answer", ready)
-            yield host
-        finally:
-            process.terminate()
-            process.wait()
-            for left in folder.glob("exec/netns/*"):  # dockerd leaves its own network namespace mounted
-                subprocess.run(["umount", left], check=False, capture_output=True)
+    try:
+        until("the Docker Engine to answer", ready)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    return process, host
 
 
 def _answers(host: str) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +15,8 @@ from typing import Any, TypeVar
 
 import psutil
 import requests
+
+from tests.parallel import free_port
 
 T = TypeVar("T")
 
@@ -62,12 +63,6 @@ def until(what: str, check: Callable[[], T], timeout: float = 60.0) -> T:
         tick.wait(0.05)
         answer = check()
     return answer
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 class Stack:

@@ -1,0 +1,126 @@
+"""Several workers of pytest (`-n`): what they share is started once, and who runs what, and when.
+
+The process that starts the workers outlives them, also one that crashes: that is the one which stops what was started
+for all of them. Without `-n` it is the only process, and the same holds.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+DOCKER = "docker"
+"""The group of tests that use the one Docker Engine: one worker runs them, for they look at what is left in it."""
+
+_FOLDER = pytest.StashKey[Path]()
+_started: list[psutil.Popen] = []  # kept: python warns of one that is forgotten while it runs
+
+
+@pytest.fixture(scope="session")
+def common_folder(pytestconfig: pytest.Config) -> Path:
+    """A folder that all workers of this run share. Its path is short, for it holds sockets."""
+    return pytestconfig.stash[_FOLDER]
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One process at a time. The lock of one that dies is free again."""
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def started_once(folder: Path, name: str, start: Callable[[Path], tuple[psutil.Popen, str]]) -> str:
+    """Address of a server that the first worker to ask starts, in a folder of its own. It is stopped with the run."""
+    with locked(folder / f"{name}.lock"):
+        note = folder / f"{name}.started"
+        if not note.exists():
+            (folder / name).mkdir(exist_ok=True)
+            process, address = start(folder / name)
+            _started.append(process)
+            note.write_text(json.dumps({"pid": process.pid, "born": process.create_time(), "address": address}))
+        return str(json.loads(note.read_text())["address"])
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody else is given for a minute, neither by us nor by the system.
+
+    It has had a connection: until that is forgotten (TIME_WAIT), only who names the port and sets SO_REUSEADDR, as
+    servers do, can have it. A port that was only bound and released may be another process's a moment later.
+    """
+    with socket.socket() as server, socket.socket() as client:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind(("127.0.0.1", 0))
+        server.listen(1)
+        client.connect(server.getsockname())
+        accepted, _ = server.accept()
+        accepted.close()  # who closes first waits: https://www.rfc-editor.org/rfc/rfc9293#section-3.6
+        return int(server.getsockname()[1])
+
+
+def _stop(note: Path) -> None:
+    """By process id, unless that is another process by now. Being seen dead takes a while for who has much to stop."""
+    told = json.loads(note.read_text())
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(told["pid"])
+        if process.create_time() == told["born"]:
+            process.terminate()
+            with suppress(psutil.TimeoutExpired):
+                process.wait(20)
+                return
+            process.kill()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    given = getattr(config, "workerinput", {}).get("common_folder")
+    config.stash[_FOLDER] = Path(given or tempfile.mkdtemp(prefix="cd-run-"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """https://pytest-xdist.readthedocs.io/en/stable/how-to.html#creating-one-time-session-fixtures"""
+    node.workerinput["common_folder"] = str(node.config.stash[_FOLDER])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):
+        return
+    folder = config.stash[_FOLDER]
+    for note in folder.glob("*.started"):
+        _stop(note)
+    for row in psutil.disk_partitions(all=True):  # dockerd leaves its own network namespace mounted
+        if row.mountpoint.startswith(f"{folder}/"):
+            subprocess.run(["umount", row.mountpoint], check=False, capture_output=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Workers take the longest first, so that none of them is alone with it in the end."""
+    for item in items:
+        if _needs_docker(item):
+            item.add_marker(pytest.mark.xdist_group(DOCKER))
+    if hasattr(config, "workerinput"):
+        items.sort(key=_rank)
+
+
+def _rank(item: pytest.Item) -> int:
+    if _needs_docker(item):
+        return 0
+    return 1 if item.get_closest_marker("slow") else 2
+
+
+def _needs_docker(item: pytest.Item) -> bool:
+    """By its fixtures, or by a parameter where the same test is for several engines."""
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    return "docker_engine" in getattr(item, "fixturenames", ()) or DOCKER in parameters.values()
