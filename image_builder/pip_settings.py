@@ -6,6 +6,7 @@ https://pip.pypa.io/en/stable/topics/configuration/ and https://docs.astral.sh/u
 from __future__ import annotations
 
 import ast
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,6 +56,8 @@ class PipSettings:
         self._files: dict[Path, _Stamp] = {}
 
     async def environment(self) -> dict[str, str]:
+        if self._environ.get("PIP_CONFIG_FILE") == os.devnull:  # pip's word for: no files. Asking takes a second.
+            return merged(self._environ, from_environment(self._environ))
         # Without files pip is not there, or one of them is broken, and then it does not say which.
         changed = not self._files or any(_stamp(path) != stamp for path, stamp in self._files.items())
         if self._known is None or changed:
