@@ -6,15 +6,18 @@ https://packaging.python.org/en/latest/specifications/binary-distribution-format
 from __future__ import annotations
 
 import base64
+import configparser
 import contextlib
 import csv
 import hashlib
+import lzma
 import os
 import posixpath
 import re
 import stat
 import struct
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +27,7 @@ from typing import IO, BinaryIO, Literal, cast
 from installer import install
 from installer.destinations import WheelDestination
 from installer.exceptions import InstallerError
-from installer.records import Hash, RecordEntry
+from installer.records import Hash, InvalidRecordEntry, RecordEntry
 from installer.scripts import Script
 from installer.sources import WheelContentElement, WheelFile
 from installer.utils import Scheme, construct_record_file
@@ -32,8 +35,10 @@ from isal import isal_zlib
 from packaging.metadata import parse_email
 
 from image_builder.errors import ResolveFailed
+from image_builder.image_path import fault
 from image_builder.layers.gzip_chain import BadDeflate, GzipChain, inflated
 from image_builder.layers.tar import Bytes, Entry
+from image_builder.layers.zip_guard import GuardedFile, check_sizes
 from image_builder.work import StopFlag
 
 VENV = "opt/venv"
@@ -50,7 +55,6 @@ _CHUNK = 1 << 16
 _EXTRA = 64
 """Most members have no more than that between their name and their bytes."""
 _METADATA_MAX = 64 << 20
-_UNPACKED_MAX = 64 << 30
 _LICENSE_MAX = 200
 _INSTALLER = b"cloud-deploy\n"
 
@@ -75,10 +79,11 @@ class Wheel:
         self.filename = filename
         self._python = python
         with sound(self.filename):
-            self._file = path.open("rb")
+            self._file = GuardedFile(path)
             try:
                 self._zip = zipfile.ZipFile(self._file)
-                _check_sizes(self._zip)
+                size = os.fstat(self._file.fileno()).st_size
+                check_sizes(self._zip, size, carried=_CARRIED, held_max=_METADATA_MAX)
             except BaseException:
                 self._file.close()
                 raise
@@ -109,7 +114,7 @@ def license_of(path: Path) -> str | None:
     Raises:
         ResolveFailed: code bad_wheel. FileNotFoundError
     """
-    with sound(path.name), zipfile.ZipFile(path) as opened:
+    with sound(path.name), GuardedFile(path) as file, zipfile.ZipFile(file) as opened:
         names = [name for name in opened.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name)]
         raw = parse_email(opened.read(names[0]))[0] if names else {}
     said = raw.get("license_expression") or raw.get("license", "")
@@ -127,6 +132,10 @@ def sound(filename: str) -> Iterator[None]:
     except (
         zipfile.BadZipFile,
         InstallerError,
+        InvalidRecordEntry,
+        configparser.Error,  # entry_points.txt
+        zlib.error,
+        lzma.LZMAError,
         BadDeflate,
         NotImplementedError,  # an unknown compression
         RuntimeError,  # encrypted
@@ -137,12 +146,20 @@ def sound(filename: str) -> Iterator[None]:
         csv.Error,
         EOFError,
     ) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0][:300]
-        raise ResolveFailed(
-            f"{filename} is not a sound wheel: {reason}",
-            "Ask for another version of the package, or tell its makers.",
-            code="bad_wheel",
-        ) from error
+        raise _unsound(filename, error) from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise _unsound(filename, error) from error  # bz2
+
+
+def _unsound(filename: str, error: Exception) -> ResolveFailed:
+    reason = (str(error) or type(error).__name__).splitlines()[0][:300]
+    return ResolveFailed(
+        f"{filename} is not a sound wheel: {reason}",
+        "Ask for another version of the package, or tell its makers.",
+        code="bad_wheel",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,9 +262,23 @@ class _Source(WheelFile):
         for info in self.opened.infolist():
             if info.is_dir() or "__pycache__" in info.filename.split("/")[:-1]:
                 continue
+            self._check(info.filename)
             mode = info.external_attr >> 16
             executable = bool(mode and stat.S_ISREG(mode) and mode & 0o111)
             yield (info.filename, "", ""), cast("BinaryIO", _Packed(self.opened, info)), executable
+
+    def _check(self, path: str) -> None:
+        """Before `installer` sees it, which looks for ever for the folder that a path like `X.data` would be in."""
+        wrong = "has a backslash" if "\\" in path else fault(path)
+        if (
+            not wrong
+            and path.startswith(self.data_dir)
+            and path.partition("/")[0] == self.data_dir
+            and path.count("/") < 2
+        ):
+            wrong = "is in no folder that something could be installed from"
+        if wrong:
+            raise ValueError(f"{path[:200]!r} {wrong}")
 
     @cached_property
     def hashes(self) -> dict[str, Hash]:
@@ -262,6 +293,7 @@ class _Collector(WheelDestination):
         self.entries: list[Entry] = []
         self._source = source
         self._file = file
+        self._held = 0
         site = site_packages(python)
         self._site = site
         self._folders = {
@@ -284,7 +316,7 @@ class _Collector(WheelDestination):
         if scheme == "scripts":
             is_executable = True
             if stream.read(9).startswith(b"#!python"):
-                code = _RELOCATABLE + stream.read(_METADATA_MAX).partition(b"\n")[2]
+                code = _RELOCATABLE + stream.read(_METADATA_MAX + 1).partition(b"\n")[2]
                 return self._add_bytes(scheme, where, code, executable=True)
         return self._add_member(scheme, where, stream, executable=is_executable)
 
@@ -295,13 +327,16 @@ class _Collector(WheelDestination):
             self.entries.append(Entry(self._place(scheme, str(record_file_path)), content=Bytes(stream.read())))
 
     def _add_bytes(self, scheme: Scheme, path: str, data: bytes, *, executable: bool) -> RecordEntry:
+        self._held += len(data)
+        if self._held > _METADATA_MAX:
+            raise ValueError(f"its scripts and such have more than {_METADATA_MAX} bytes")
         self.entries.append(Entry(self._place(scheme, path), mode=_mode(executable), content=Bytes(data)))
         return _record(path, data)
 
     def _add_member(self, scheme: Scheme, path: str, packed: _Packed, *, executable: bool) -> RecordEntry:
         info = packed.info
         if info.compress_type not in _CARRIED:
-            return self._add_bytes(scheme, path, packed.read(_METADATA_MAX), executable=executable)
+            return self._add_bytes(scheme, path, packed.read(_METADATA_MAX + 1), executable=executable)
         content = Member(self._source.opened.filename or "", self._file, info)
         self.entries.append(Entry(self._place(scheme, path), mode=_mode(executable), content=content))
         known = self._source.hashes.get(info.filename)
@@ -309,25 +344,15 @@ class _Collector(WheelDestination):
 
     def _place(self, scheme: Scheme, path: str) -> str:
         """The path in the image; a wheel may write below its own folders only."""
-        parts = path.split("/")
-        if not path or path.startswith("/") or "\0" in path or "\\" in path or {"", ".", ".."} & set(parts):
-            raise ValueError(f"it wants to write to {path[:200]!r}")
-        return f"{self._folders[scheme]}/{path}"
+        place = f"{self._folders[scheme]}/{path}"
+        if wrong := fault(place):
+            raise ValueError(f"it wants to write to {path[:200]!r}, which {wrong}")
+        return place
 
     def _prefix(self, scheme: Scheme) -> str | None:
         """RECORD's paths are relative to site-packages."""
         folder = self._folders[scheme]
         return None if folder == self._site else posixpath.relpath(folder, self._site) + "/"
-
-
-def _check_sizes(opened: zipfile.ZipFile) -> None:
-    """A zip bomb is known by what it declares; that it holds no more than that is checked while it is read."""
-    if sum(info.file_size for info in opened.infolist()) > _UNPACKED_MAX:
-        raise ValueError(f"it unpacks to more than {_UNPACKED_MAX >> 30} GiB")
-    for info in opened.infolist():
-        held = ".dist-info/" in info.filename or info.compress_type not in _CARRIED
-        if held and info.file_size > _METADATA_MAX:
-            raise ValueError(f"{info.filename[:200]} has {info.file_size} bytes")
 
 
 def _record(path: str, data: bytes) -> RecordEntry:
