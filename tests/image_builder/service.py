@@ -23,10 +23,11 @@ BODY: dict[str, Any] = {"owner": "7/42", "source": "common/7/42/nn_model", "entr
 class Service:
     """`tests.fakes.pipeline` over a state folder. `go` lets its builds end; `runs` is what they noted."""
 
-    def __init__(self, state_dir: Path, shared_root: Path | None = None) -> None:
-        """shared_root: then it is the real builder over those files."""
+    def __init__(self, state_dir: Path, shared_root: Path | None = None, *, umask: int = -1, **env: str) -> None:
+        """shared_root: then it is the real builder over those files. umask, env: of its process."""
         self.state_dir = state_dir
         self._shared_root = shared_root
+        self._umask, self._env = umask, env
         self.state_dir.mkdir(parents=True, exist_ok=True)
         self._log = state_dir / "log"
         self.start()
@@ -39,7 +40,9 @@ class Service:
             command = [sys.executable, "-m", "image_builder"]
             env |= {"STATE_DIR": str(self.state_dir), "SHARED_ROOT": str(self._shared_root), "IMAGE_BUILDER_PORT": "0"}
         with self._log.open("w") as log:
-            self.process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, env=env | self._env, umask=self._umask, stdout=log, stderr=subprocess.STDOUT
+            )
         self.url = until("the service to say its URL", self._url)
         self.http = httpx.Client(base_url=self.url, timeout=20, trust_env=False)
 
@@ -87,8 +90,8 @@ class Service:
 
 
 @contextmanager
-def serving(state_dir: Path, shared_root: Path | None = None) -> Iterator[Service]:
-    service = Service(state_dir, shared_root)
+def serving(state_dir: Path, shared_root: Path | None = None, *, umask: int = -1, **env: str) -> Iterator[Service]:
+    service = Service(state_dir, shared_root, umask=umask, **env)
     try:
         yield service
     finally:
