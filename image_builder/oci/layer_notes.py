@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -74,7 +73,7 @@ class LayerNotes:
         self._log = log
         self._seconds = seconds
         self._tags: Tags | None = None
-        self._spoilt: set[str] = set()
+        self._unsound: set[str] = set()
         self._told: set[str] = set()
 
     async def look_up(self, keys: Collection[str]) -> dict[str, Layer]:
@@ -88,8 +87,9 @@ class LayerNotes:
         return found
 
     async def note(self, layers: Mapping[str, Layer]) -> None:
-        """Write down, by their keys, layers that were published to the target; those that are noted stay as they are.
+        """Write down, by their keys, layers whose blobs the target has; those that are noted stay as they are.
 
+        One call where all are noted; else four for each that is not.
         No layer is sent: where the registry does not mount them from the target's repository, there are no notes.
         """
         if layers and not self._left_alone:
@@ -121,25 +121,33 @@ class LayerNotes:
         return self._tags
 
     async def _read(self, key: str, found: dict[str, Layer], slots: asyncio.Semaphore) -> None:
-        registry = self._registries.of(self._target)
         async with slots:
-            try:
-                layer = read_note(key, (await registry.manifest(self._at(key))).data)
-            except BuildError as error:
-                if error.problem.code != "image_not_found":
-                    raise
-                return
-            if layer is not None and await registry.blob_size(self._at(), layer.digest) == layer.size:
-                found[key] = layer
-                return
-        self._spoilt.add(key)
-        self._tell(f"{self._at()} has notes that are not ours, or whose layers are gone: they count for nothing")
+            layer = await self._sound(key)
+        if layer is not None:
+            found[key] = layer
+        else:
+            self._unsound.add(key)
+
+    async def _sound(self, key: str) -> Layer | None:
+        """What the note says, if it is ours and its layer is there. A tag may outlive what it names."""
+        registry = self._registries.of(self._target)
+        try:
+            manifest = await registry.manifest(self._at(key))
+        except BuildError as error:
+            if error.problem.code != "image_not_found":
+                raise
+            return None
+        layer = read_note(key, manifest.data)
+        if layer is None or await registry.blob_size(self._at(), layer.digest) != layer.size:
+            self._tell(f"{self._at()} has notes that are not ours, or whose layers are gone: they count for nothing")
+            return None
+        return layer
 
     # -- writing -----------------------------------------------------------------------------------------------
 
     async def _write_all(self, layers: Mapping[str, Layer]) -> None:
         tags = await self._list()
-        new = [key for key in layers if key not in tags.names or key in self._spoilt]
+        new = [key for key in layers if key not in tags.names or key in self._unsound]
         slots = asyncio.Semaphore(_AT_A_TIME)
         # The first alone: it may make the repository, or be refused for all.
         for some in (new[:1], new[1:]):
@@ -150,18 +158,19 @@ class LayerNotes:
         async with slots:
             if await self._is_there(key, digest_of(note.manifest)):
                 return
-            await registry.push_blob(self._at(), layer.digest, self._not_mounted, mount_from=self._target.repository)
+            if not await registry.mount(self._at(), layer.digest, self._target.repository):
+                raise self._no_mounts()
             await registry.push_bytes(self._at(), note.config)
             await registry.push_manifest(self._at(key), note.manifest, MANIFEST_TYPE)
 
     async def _is_there(self, key: str, digest: str) -> bool:
         """Asked only where the list of notes was cut short."""
-        if key in self._spoilt or self._tags is None or self._tags.complete:
+        if key in self._unsound or self._tags is None or self._tags.complete:
             return False
         return await self._registries.of(self._target).manifest_digest(self._at(key)) == digest
 
-    async def _not_mounted(self) -> Path:
-        raise BuildError(
+    def _no_mounts(self) -> BuildError:
+        return BuildError(
             f"the registry {self._target.registry} does not mount layers of {self._target.repository} there",
             "Nothing needs to be done: each machine makes and sends its layers itself.",
             code="registry_refused",

@@ -209,15 +209,26 @@ class Registry:
         self._calls.expect(await self._calls.patient(whole), reference, 201, 204)
         return digest
 
+    async def mount(self, reference: Reference, digest: str, source: str) -> bool:
+        """Have a blob taken over from another repository of this registry, without a byte; False if it does not do so.
+
+        Raises as `manifest`.
+        """
+        answer = self._calls.expect(await self._mount(reference, digest, source), reference, 201, 202)
+        return answer.status_code == httpx.codes.CREATED
+
+    async def _mount(self, reference: Reference, digest: str, source: str) -> httpx.Response:
+        scope = f"{_push(reference)} repository:{source}:pull"
+        url = f"{reference.repository}/blobs/uploads/?mount={digest}&from={source}"
+        return await self._calls.patient(Call("POST", url, scope))
+
     async def _open(self, reference: Reference, digest: str, mount_from: str | None) -> httpx.Response:
         """Begin an upload, or have the blob mounted. Who may not read the other repository uploads."""
-        url = f"{reference.repository}/blobs/uploads/"
         if mount_from:
-            scope = f"{_push(reference)} repository:{mount_from}:pull"
-            answer = await self._calls.patient(Call("POST", f"{url}?mount={digest}&from={mount_from}", scope))
+            answer = await self._mount(reference, digest, mount_from)
             if answer.status_code in (httpx.codes.CREATED, httpx.codes.ACCEPTED):
                 return answer
-        return await self._calls.patient(Call("POST", url, _push(reference)))
+        return await self._calls.patient(Call("POST", f"{reference.repository}/blobs/uploads/", _push(reference)))
 
     async def _upload(self, reference: Reference, url: str, path: Path, sent: Sent) -> httpx.Response:
         """Send the file in one piece; after a broken connection, the rest of it."""

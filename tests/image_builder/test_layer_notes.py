@@ -34,11 +34,19 @@ from tests.registry import serve
 Fault = Callable[[httpx.Request], httpx.Response | None]
 
 
+class Net(Faulty):
+    """Without TLS, whose setting up takes longer than most tests here."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault)
+        self.real = httpx.AsyncHTTPTransport(verify=False)
+
+
 class Machine:
     """One builder: its own connections, and what it was told. `net.asked` holds its calls."""
 
     def __init__(self, target: Reference, fault: Fault = lambda _: None, *, seconds: float = 20) -> None:
-        self.net, self.slept, self.lines = Faulty(fault), Slept(), list[str]()
+        self.net, self.slept, self.lines = Net(fault), Slept(), list[str]()
         self.target = target
         self.registries = Registries(
             lambda: httpx.AsyncClient(transport=self.net, timeout=20), Anonymous(), sleep=self.slept
@@ -118,7 +126,7 @@ async def test_where_there_are_no_notes_one_call_says_so(registry: str) -> None:
 
 
 async def test_what_is_noted_is_not_noted_again(registry: str, tmp_path: Path) -> None:
-    """Otherwise a rebuild with nothing changed has sixty times five calls more."""
+    """Otherwise a rebuild with nothing changed has sixty times four calls more."""
     target = somewhere(registry)
     key, layer, data = a_layer()
     async with machine(target) as first:
@@ -141,25 +149,25 @@ async def test_two_machines_may_note_the_same_at_once(registry: str, tmp_path: P
         assert await third.notes.look_up([key]) == {key: layer}
 
 
-async def test_sixty_layers_are_looked_up_in_two_calls_each(registry: str, tmp_path: Path) -> None:
+async def test_each_layer_is_noted_in_four_calls_and_looked_up_in_two(registry: str, tmp_path: Path) -> None:
     """Otherwise looking up takes longer than making."""
     target = somewhere(registry)
     made: dict[str, Layer] = {}
     async with machine(target) as first:
-        for _ in range(60):
+        for _ in range(8):
             key, layer, data = a_layer()
             made[key] = layer
             (tmp_path / "layer").write_bytes(data)
             await first.registries.of(target).push_blob(target, layer.digest, tmp_path / "layer")
         first.net.asked.clear()
         await first.notes.note(made)
-        assert len(first.net.asked) == 1 + 5 * 60
+        assert len(first.net.asked) == 1 + 4 * 8
     async with machine(target) as second:
         assert await second.notes.look_up(made) == made
-        assert len(second.net.asked) == 1 + 2 * 60
+        assert len(second.net.asked) == 1 + 2 * 8
 
 
-@pytest.mark.parametrize("status", [401, 403, 400, 500])
+@pytest.mark.parametrize("status", [400, 403, 500])
 async def test_a_registry_that_refuses_is_told_once_and_fails_nothing(
     registry: str, tmp_path: Path, status: int
 ) -> None:
@@ -251,14 +259,18 @@ def _wrong(key: str, layer: Layer, what: str) -> Note:
     return Note(right.config, canonical(document))
 
 
-WRONG = ["another key", "another diff_id", "another size", "no annotations", "two layers"]
+@pytest.mark.parametrize("what", ["another key", "another diff_id", "another size", "no annotations", "two layers"])
+def test_a_note_that_is_not_ours_to_the_byte_is_none(what: str) -> None:
+    """Otherwise a spoilt note makes images that no engine unpacks."""
+    key, layer, _ = a_layer()
+    read = read_note(key, _wrong(key, layer, what).manifest)
+    # A size alone may be any: the registry is asked for the blob's.
+    assert read is None or (what == "another size" and read.size == layer.size + 1)
 
 
-@pytest.mark.parametrize("what", WRONG)
-async def test_a_note_that_is_not_ours_counts_for_nothing_and_is_mended(
-    registry: str, tmp_path: Path, what: str
-) -> None:
-    """Otherwise a foreign or spoilt tag makes images that no engine unpacks, for ever."""
+@pytest.mark.parametrize("what", ["another diff_id", "another size"])
+async def test_a_spoilt_note_counts_for_nothing_and_is_mended(registry: str, tmp_path: Path, what: str) -> None:
+    """Otherwise a foreign tag costs every machine its layer, for ever."""
     target = somewhere(registry)
     key, layer, data = a_layer()
     async with machine(target) as first:
@@ -414,6 +426,12 @@ async def test_clearing_the_registry_keeps_noted_layers_and_a_lost_one_is_unknow
             await third.notes.note({key: layer})
         async with machine(target) as fourth:
             assert await fourth.notes.look_up([key]) == {key: layer}
+        shutil.rmtree(storage.repositories / fourth.notes.repository / "_manifests/revisions")
+        async with machine(target) as fifth:
+            assert await fifth.notes.look_up([key]) == {}
+            await fifth.notes.note({key: layer})
+        async with machine(target) as sixth:
+            assert await sixth.notes.look_up([key]) == {key: layer}
     finally:
         serving.close()  # type: ignore[attr-defined]
 

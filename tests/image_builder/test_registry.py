@@ -17,7 +17,7 @@ import pytest
 from image_builder.errors import BadBuildRequest, BuildError
 from image_builder.oci.credentials import HUB_KEY, Credential, DockerConfig
 from image_builder.oci.reference import Reference, parse
-from image_builder.oci.registry import Registry
+from image_builder.oci.registry import Registry, Tags
 
 CONFIG = "application/vnd.oci.image.config.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -110,6 +110,25 @@ async def test_what_is_pushed_can_be_pulled(registry: str, tmp_path: Path) -> No
         other = somewhere(registry)
         assert await client.push_blob(other, digest, path, mount_from=reference.repository) == "mounted"
         assert not any(line.startswith("PATCH") for line in transport.asked)
+
+
+async def test_what_a_repository_has_is_told(registry: str) -> None:
+    """Otherwise layers that other machines sent are sent again. A repository that is not there has nothing."""
+    reference, other = somewhere(registry), somewhere(registry)
+    async with connected(reference) as (client, transport, _):
+        assert await client.tags(reference) == Tags(frozenset(), complete=True)
+        digest = await client.push_bytes(reference, b"{}")
+        assert digest == f"sha256:{hashlib.sha256(b'{}').hexdigest()}"
+        assert [call.partition(" ")[0] for call in transport.asked[1:]] == ["POST", "PUT"]
+        assert await client.blob_size(reference, digest) == 2
+        assert await client.blob_size(other, digest) is None
+        assert await client.mount(other, digest, reference.repository)
+        assert await client.blob_size(other, digest) == 2
+        assert not await client.mount(other, f"sha256:{'0' * 64}", reference.repository)
+        config = {"mediaType": CONFIG, "digest": digest, "size": 2}
+        manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": []}
+        await client.push_manifest(other, json.dumps(manifest).encode(), MANIFEST)
+        assert await client.tags(other) == Tags(frozenset({"1"}), complete=True)
 
 
 async def test_a_broken_upload_is_taken_up_again(registry: str, tmp_path: Path) -> None:
