@@ -9,8 +9,10 @@ from typing import Any
 from image_builder.errors import BuildError
 from image_builder.layers.files import LAUNCHER
 from image_builder.layers.wheel import VENV
+from image_builder.lock import UNKNOWN_BASE
 from image_builder.oci.base import BaseImage
 from image_builder.oci.base_tree import BaseTree, Underlay
+from image_builder.oci.software import Libc
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,11 @@ class Foundation:
     @property
     def config(self) -> Mapping[str, Any]:
         return self.base.config
+
+    @property
+    def libc(self) -> Libc:
+        """The base's C library; where it is not known, one that nearly every base has."""
+        return self.tree.software.libc or UNKNOWN_BASE
 
     def under(self, kind: str, workdir: str) -> Underlay:
         """What of the base matters to a layer of a kind. workdir: absolute."""

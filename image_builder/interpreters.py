@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from image_builder.contract import Platform
+from image_builder.oci.software import Libc
 
 _ASK = """
 import importlib.util, json, platform, sys
@@ -62,6 +63,15 @@ def here() -> Platform | None:
         ("darwin", "arm64"): "darwin/arm64",
     }
     return platforms.get((sys.platform, architecture))
+
+
+def libc_here() -> Libc | None:
+    """This machine's C library, which what is built here needs; None where python does not tell."""
+    kind, version = machine.libc_ver()
+    numbers = version.split(".")
+    if kind not in ("glibc", "musl") or len(numbers) < 2:
+        return None
+    return Libc("musl" if kind == "musl" else "glibc", int(numbers[0]), int(numbers[1]))
 
 
 def _asked(program: str, python: str) -> Interpreter | None:

@@ -28,12 +28,15 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 
 from image_builder.contract import Platform
 from image_builder.errors import ResolveFailed
+from image_builder.oci.software import Libc
 
-GLIBC_MINOR = 28
-"""Wheels for glibc 2.28 and older: Debian 10 and everything newer."""
+UNKNOWN_BASE = Libc("glibc", 2, 28)
+"""Where no base tells its C library: Debian 10 and everything newer."""
 _OLDEST_GLIBC = {"x86_64": 5, "aarch64": 17}
 _MANYLINUX = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
 _MACOS = (13, 0)
+_KNOWN_TO_UV = (17, 28, *range(31, 41))
+"""Minor versions of glibc that `--python-platform` can name; for others the next lower one."""
 
 _CUDA = re.compile(r"nvidia-(?!ml-py$).+|cuda-.+|triton|pytorch-triton.*")
 
@@ -74,11 +77,19 @@ class Lock:
         return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
 
-def read_lock(text: str, platform: Platform, python: str, *, allowed: Collection[str] | None = None) -> Lock:
+def read_lock(
+    text: str,
+    platform: Platform,
+    python: str,
+    *,
+    allowed: Collection[str] | None = None,
+    libc: Libc = UNKNOWN_BASE,
+) -> Lock:
     """Choose the wheels for a platform and python X.Y, or the sources of packages that have no such wheel.
 
     Args:
         allowed: sha256 (hex) of the files that may be chosen; None: any.
+        libc: of the base image, on Linux.
 
     Raises:
         ResolveFailed: nothing of a package fits, or it has no sha256.
@@ -87,11 +98,13 @@ def read_lock(text: str, platform: Platform, python: str, *, allowed: Collection
         content = tomllib.loads(text)
         pylock = Pylock.from_dict(content if allowed is None else _only(content, allowed))
         chosen = list(
-            pylock.select(environment=target_environment(platform, python), tags=list(target_tags(platform, python)))
+            pylock.select(
+                environment=target_environment(platform, python), tags=list(target_tags(platform, python, libc))
+            )
         )
     except (PylockSelectError, PylockValidationError, tomllib.TOMLDecodeError) as error:
         raise ResolveFailed(
-            f"the lock does not fit python {python} on {platform}: {str(error).splitlines()[0]}",
+            f"the lock does not fit python {python} on {platform}{_with(platform, libc)}: {str(error).splitlines()[0]}",
             "Ask for versions that come as wheels for this python and platform.",
             code="no_matching_wheel",
         ) from error
@@ -127,11 +140,11 @@ def cuda_parts(lock: Lock, asked: Collection[str]) -> list[str]:
     return [wheel.name for wheel in lock.wheels if _CUDA.fullmatch(wheel.name) and wheel.name not in wanted]
 
 
-def target_tags(platform: Platform, python: str) -> Iterator[Tag]:
+def target_tags(platform: Platform, python: str, libc: Libc = UNKNOWN_BASE) -> Iterator[Tag]:
     """Wheel tags that the target takes, best first."""
     major, minor = (int(part) for part in python.split("."))
     interpreter = f"cp{major}{minor}"
-    platforms = _platforms(platform)
+    platforms = _platforms(platform, libc)
     yield from cpython_tags((major, minor), [interpreter], platforms)
     yield from compatible_tags((major, minor), interpreter, platforms)
 
@@ -155,22 +168,34 @@ def target_environment(platform: Platform, python: str) -> Environment:
     return cast("Environment", environment)
 
 
-def uv_platform(platform: Platform) -> str:
+def uv_platform(platform: Platform, libc: Libc = UNKNOWN_BASE) -> str:
     """uv's word for a platform."""
     machine = uv_machine(platform)
-    return f"{machine}-manylinux_2_{GLIBC_MINOR}" if platform.startswith("linux/") else f"{machine}-apple-darwin"
+    if platform.startswith("darwin/"):
+        return f"{machine}-apple-darwin"
+    if libc.kind == "musl":
+        return f"{machine}-unknown-linux-musl"
+    level = max((minor for minor in _KNOWN_TO_UV if minor <= libc.minor), default=_KNOWN_TO_UV[0])
+    return f"{machine}-manylinux_2_{level}"
+
+
+def _with(platform: Platform, libc: Libc) -> str:
+    return f" with {libc}" if platform.startswith("linux/") else ""
 
 
 def uv_machine(platform: Platform) -> str:
     return "x86_64" if platform.endswith("/amd64") else "aarch64"
 
 
-def _platforms(platform: Platform) -> list[str]:
+def _platforms(platform: Platform, libc: Libc) -> list[str]:
+    """Best first: https://packaging.python.org/en/latest/specifications/platform-compatibility-tags/"""
     machine = uv_machine(platform)
     if platform.startswith("darwin/"):
         return list(mac_platforms(_MACOS, "arm64" if machine == "aarch64" else "x86_64"))
+    if libc.kind == "musl":
+        return [*(f"musllinux_1_{minor}_{machine}" for minor in range(libc.minor, -1, -1)), f"linux_{machine}"]
     names = []
-    for minor in range(GLIBC_MINOR, _OLDEST_GLIBC[machine] - 1, -1):
+    for minor in range(libc.minor, _OLDEST_GLIBC[machine] - 1, -1):
         names.append(f"manylinux_2_{minor}_{machine}")
         if minor in _MANYLINUX:
             names.append(f"{_MANYLINUX[minor]}_{machine}")

@@ -17,7 +17,8 @@ from pathlib import Path
 from image_builder.contract import BuildRequest
 from image_builder.disk import write_whole
 from image_builder.errors import BuildError, ResolveFailed
-from image_builder.lock import Lock, cuda_parts, read_lock, target_environment
+from image_builder.lock import UNKNOWN_BASE, Lock, PinnedWheel, cuda_parts, read_lock, target_environment, uv_platform
+from image_builder.oci.software import Libc
 from image_builder.pip_settings import INDEX_NAMES
 from image_builder.plan import check_requirement
 from image_builder.project_lock import ProjectLock, check_wishes
@@ -33,11 +34,14 @@ _CPU_TORCH = ("--torch-backend", "cpu")
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What is to be resolved. lock: what the project brings. buildable: whether sources can be built into wheels."""
+    """What is to be resolved. lock: what the project brings. buildable: whether sources can be built into wheels.
+    libc: of the base image.
+    """
 
     request: BuildRequest
     lock: ProjectLock | None = None
     buildable: bool = False
+    libc: Libc = UNKNOWN_BASE
 
     @property
     def lines(self) -> list[str]:
@@ -97,6 +101,7 @@ def lock_key(wishes: Wishes, environ: Mapping[str, str]) -> str:
         "python": wishes.request.python,
         "accelerator": wishes.request.accelerator,
         "buildable": wishes.buildable,
+        "libc": str(wishes.libc),
         "indexes": {name: environ[name] for name in INDEX_NAMES if environ.get(name)},
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -108,7 +113,24 @@ def _path(wishes: Wishes, locks: Path, environ: Mapping[str, str]) -> Path:
 
 def _read(wishes: Wishes, text: str) -> Lock:
     allowed = wishes.lock.hashes if wishes.lock else None
-    return read_lock(text, wishes.request.platform, wishes.request.python, allowed=allowed)
+    return read_lock(text, wishes.request.platform, wishes.request.python, allowed=allowed, libc=wishes.libc)
+
+
+async def _compiled(
+    wishes: Wishes, lines: list[str], environ: Mapping[str, str], log: Callable[[str], None], *options: str
+) -> str:
+    """What uv makes of requirement lines; a refusal that may be due to the base's C library names it."""
+    platform = ("--python-platform", uv_platform(wishes.request.platform, wishes.libc))
+    try:
+        return await compile_lines(lines, wishes.request, environ, log, (*platform, *options))
+    except ResolveFailed as error:
+        if wishes.libc == UNKNOWN_BASE or error.problem.code not in ("no_matching_wheel", "source_only"):
+            raise
+        raise ResolveFailed(
+            f"{error.problem.cause.rstrip('.')} (the base image has {wishes.libc})",
+            f"{error.problem.fix} A wheel for a newer C library, or another kind, needs another base image.",
+            code=error.problem.code,
+        ) from error
 
 
 async def _from_project(
@@ -134,12 +156,12 @@ async def _from_project(
 async def _pinned(wishes: Wishes, given: ProjectLock, environ: Mapping[str, str], log: Callable[[str], None]) -> str:
     lines = [pin.line for pin in given.pins]
     try:
-        return await compile_lines(lines, wishes.request, environ, log, ("--no-deps",))
+        return await _compiled(wishes, lines, environ, log, "--no-deps")
     except ResolveFailed:
         # CPU wheels of torch have an index of their own, unless the host has them.
         if not any(pin.version.local == "cpu" for pin in given.pins):
             raise
-    return await compile_lines(lines, wishes.request, environ, log, ("--no-deps", *_CPU_TORCH))
+    return await _compiled(wishes, lines, environ, log, "--no-deps", *_CPU_TORCH)
 
 
 async def _tell_what_is_missing(
@@ -148,8 +170,8 @@ async def _tell_what_is_missing(
     """A lock that lacks what its packages need is used as it is, as pip would, but not in silence."""
     lines = [pin.line for pin in given.pins]
     try:
-        whole = await compile_lines(lines, wishes.request, environ, lambda _: None, _WHEELS_ONLY)
-        needed = read_lock(whole, wishes.request.platform, wishes.request.python)
+        whole = await _compiled(wishes, lines, environ, lambda _: None, *_WHEELS_ONLY)
+        needed = read_lock(whole, wishes.request.platform, wishes.request.python, libc=wishes.libc)
     except BuildError as error:
         log(f"warning: whether {given.name} is complete could not be judged: {error.problem.cause}")
         return
@@ -190,12 +212,12 @@ async def _for_accelerator(
 ) -> Lock:
     """With `accelerator: cpu` a lock without CUDA, which torch's plain wheels would drag in, or an error."""
     request, lines = wishes.request, wishes.lines
-    lock = _read(wishes, await compile_lines(lines, request, environ, log, options))
+    lock = _read(wishes, await _compiled(wishes, lines, environ, log, *options))
     if request.accelerator != "cpu" or not (found := cuda_parts(lock, wishes.asked)):
         return lock
     log(f"left out for accelerator: cpu: {', '.join(found)}")
     try:
-        lock = _read(wishes, await compile_lines(lines, request, environ, log, (*options, *_CPU_TORCH)))
+        lock = _read(wishes, await _compiled(wishes, lines, environ, log, *options, *_CPU_TORCH))
     except ResolveFailed as error:
         raise _no_cpu_torch(found, error.problem.cause) from error
     if found := cuda_parts(lock, wishes.asked):
@@ -208,6 +230,21 @@ def _source_only(lock: Lock, request: BuildRequest) -> ResolveFailed:
     return ResolveFailed(
         f"{names}: source only, which this machine cannot build for python {request.python} on {request.platform}",
         "Ask for a version that comes as a wheel, or run a builder with that python on such a machine.",
+        code="source_only",
+    )
+
+
+def check_built(wheel: PinnedWheel, libc: Libc, here: Libc | None) -> None:
+    """Judge a wheel that was built on this machine. here: this machine's C library, where it is known.
+
+    Raises:
+        ResolveFailed: code `source_only`: it holds machine code for another C library than the base image's.
+    """
+    if wheel.filename.endswith("-any.whl") or here is None or (here.kind == libc.kind and here <= libc):
+        return
+    raise ResolveFailed(
+        f"{wheel.name} {wheel.version} comes as source only; built here it needs {here}, and the base image has {libc}",
+        "Ask for a version that comes as a wheel for this base image, or name a base image with a newer C library.",
         code="source_only",
     )
 

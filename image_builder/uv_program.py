@@ -11,7 +11,6 @@ import uv
 from image_builder.contract import BuildRequest
 from image_builder.errors import BuildError
 from image_builder.index_credentials import without_credentials
-from image_builder.lock import uv_platform
 from image_builder.resolver_words import failure
 from image_builder.work import run
 
@@ -23,17 +22,16 @@ async def compile_lines(
     request: BuildRequest,
     environ: Mapping[str, str],
     log: Callable[[str], None],
-    options: Sequence[str] = (),
+    options: Sequence[str],
 ) -> str:
-    """A pylock.toml for requirement lines, for the request's python and platform.
+    """A pylock.toml for requirement lines, for the request's python. options: of uv, the platform among them.
 
     Raises:
         BuildError: uv's reason, with the line of the request's requirement that it is about.
     """
     argv = [
         uv_program(), "pip", "compile", "-", "--format", "pylock.toml", "--no-header", "--no-progress",
-        "--python-version", request.python, "--python-platform", uv_platform(request.platform),
-        *options, *index_options(environ),
+        "--python-version", request.python, *options, *index_options(environ),
     ]  # fmt: skip
     # An empty folder: no pyproject.toml or uv.toml of a project may have a say.
     with tempfile.TemporaryDirectory(prefix="cloud-deploy-") as folder:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from image_builder.errors import FetchFailed
-from image_builder.interpreters import here
+from image_builder.interpreters import here, libc_here
 from image_builder.job import Job
 from image_builder.layer_plan import LayerPlan, bytecode_layers, file_layers, over, wheel_layers
-from image_builder.lock import Lock, PinnedWheel
-from image_builder.resolve import Wishes, forget, resolve
+from image_builder.lock import UNKNOWN_BASE, Lock, PinnedWheel
+from image_builder.oci.software import Libc
+from image_builder.resolve import Wishes, check_built, forget, resolve
 from image_builder.source_wheels import Target
 from image_builder.work import each, in_thread
 
@@ -28,7 +29,11 @@ async def resolve_and_fetch(job: Job) -> tuple[Lock, list[LayerPlan]]:
 
 
 async def _wishes(job: Job) -> Wishes:
-    return Wishes(job.plan.request, job.plan.lock, buildable=await _target(job) is not None)
+    return Wishes(job.plan.request, job.plan.lock, buildable=await _target(job) is not None, libc=_libc(job))
+
+
+def _libc(job: Job) -> Libc:
+    return job.foundation.libc if job.foundation else UNKNOWN_BASE
 
 
 async def _target(job: Job) -> Target | None:
@@ -60,7 +65,10 @@ async def _with_built(job: Job, lock: Lock) -> Lock:
     for source in lock.sources:
         async with job.workshop.making(f"source {source.sha256}"):
             environ = await job.workshop.resolver_environ()
-            built.append(await job.workshop.sources.wheel(source, target, environ, job.report.log))
+            wheel = await job.workshop.sources.wheel(source, target, environ, job.report.log)
+        if job.foundation and job.foundation.tree.software.libc:
+            check_built(wheel, _libc(job), libc_here())
+        built.append(wheel)
     return lock.with_built(built)
 
 

@@ -19,8 +19,9 @@ from image_builder.fetch import WheelStore, index_credentials
 from image_builder.file_hashes import FileHashes
 from image_builder.layer_plan import LARGE, wheel_layers
 from image_builder.lock import PinnedWheel, cuda_parts
+from image_builder.oci.software import Libc
 from image_builder.pip_settings import PipSettings, from_environment, merged, parse_config_list
-from image_builder.resolve import Wishes, lock_key, resolve
+from image_builder.resolve import Wishes, check_built, lock_key, resolve
 from image_builder.resolver_words import failure
 from tests.image_builder.wheels import make_request, make_wheel, no_sleep, offline
 
@@ -170,6 +171,72 @@ async def test_wheels_are_chosen_for_the_target_not_for_this_machine(
     assert [wheel.filename for wheel in lock.wheels] == [f"hello-1.0-{chosen}.whl"]
 
 
+@pytest.mark.parametrize(
+    ("libc", "chosen"),
+    [
+        (Libc("glibc", 2, 36), "manylinux_2_35_x86_64"),
+        (Libc("glibc", 2, 30), "manylinux_2_28_x86_64"),
+        (Libc("glibc", 2, 17), "manylinux2014_x86_64"),
+        (Libc("glibc", 2, 43), "manylinux_2_35_x86_64"),  # newer than uv knows: its newest
+        (Libc("musl", 1, 2), "musllinux_1_2_x86_64"),
+        (Libc("musl", 1, 1), "musllinux_1_1_x86_64"),
+    ],
+)
+async def test_wheels_are_chosen_for_the_c_library_of_the_base(tmp_path: Path, libc: Libc, chosen: str) -> None:
+    """Otherwise the import fails in the container: version `GLIBC_2.38' not found."""
+    for tag in (
+        "manylinux_2_35",
+        "manylinux_2_28",
+        "manylinux2014",
+        "manylinux_2_43",
+        "musllinux_1_1",
+        "musllinux_1_2",
+    ):
+        make_wheel(tmp_path, tag=f"cp311-cp311-{tag}_x86_64")
+    lock = await resolve(Wishes(make_request("hello"), libc=libc), tmp_path / "locks", offline(tmp_path), print)
+    assert [wheel.filename for wheel in lock.wheels] == [f"hello-1.0-cp311-cp311-{chosen}.whl"]
+
+
+@pytest.mark.parametrize(
+    ("libc", "tag"),
+    [
+        (Libc("glibc", 2, 31), "manylinux_2_39"),
+        (Libc("glibc", 2, 36), "musllinux_1_2"),
+        (Libc("musl", 1, 2), "manylinux_2_17"),
+        (Libc("musl", 1, 1), "musllinux_1_2"),
+    ],
+)
+async def test_a_wheel_that_does_not_fit_the_base_is_refused_with_its_line(
+    tmp_path: Path, libc: Libc, tag: str
+) -> None:
+    make_wheel(tmp_path, tag=f"cp311-cp311-{tag}_x86_64")
+    with pytest.raises(ResolveFailed) as caught:
+        await resolve(Wishes(make_request("hello"), libc=libc), tmp_path / "locks", offline(tmp_path), print)
+    problem = caught.value.problem
+    assert problem.code == "no_matching_wheel" and str(libc) in problem.cause and "\n" not in problem.cause
+    assert not list((tmp_path / "locks").glob("*.toml"))
+
+
+@pytest.mark.parametrize(
+    ("tag", "libc", "fits"),
+    [
+        ("py3-none-any", Libc("musl", 1, 2), True),
+        ("cp311-cp311-linux_x86_64", Libc("glibc", 2, 36), True),
+        ("cp311-cp311-linux_x86_64", Libc("glibc", 2, 41), True),
+        ("cp311-cp311-linux_x86_64", Libc("glibc", 2, 31), False),
+        ("cp311-cp311-linux_x86_64", Libc("musl", 1, 2), False),
+    ],
+)
+def test_what_was_built_here_must_fit_the_base(tag: str, libc: Libc, fits: bool) -> None:
+    """It is linked against this machine's C library."""
+    wheel = PinnedWheel("x", "1", f"x-1-{tag}.whl", "", "0" * 64, 1)
+    if fits:
+        check_built(wheel, libc, Libc("glibc", 2, 36))
+        return
+    with pytest.raises(ResolveFailed, match=f"needs glibc 2.36, and the base image has {libc}"):
+        check_built(wheel, libc, Libc("glibc", 2, 36))
+
+
 async def test_cpu_never_takes_cuda_silently(tmp_path: Path) -> None:
     """A CPU service with 3 GB of CUDA in it costs minutes at each start."""
     make_wheel(tmp_path, "torch", requires=("nvidia-cublas-cu12", "triton"))
@@ -192,7 +259,8 @@ def test_a_lock_depends_on_what_can_change_it_only() -> None:
         lock_key(Wishes(make_request("flask", "numpy", **change)), environ)
         for change, environ in (({"python": "3.12"}, {}), ({"accelerator": "gpu"}, {}), ({}, {"UV_INDEX": "x"}))
     ]
-    assert len({lock_key(Wishes(base), {}), *others}) == 4
+    others += [lock_key(Wishes(base, libc=libc), {}) for libc in (Libc("musl", 1, 2), Libc("glibc", 2, 36))]
+    assert len({lock_key(Wishes(base), {}), *others}) == 6
 
 
 def pinned(data: bytes, url: str, size: int | None = None) -> PinnedWheel:
