@@ -8,9 +8,11 @@ from typing import Literal, Protocol
 from image_builder.base_step import Groundwork
 from image_builder.contract import LayerProgress
 from image_builder.foundation import Foundation
+from image_builder.oci.base import BaseImage
 from image_builder.oci.registries import Registries
 from image_builder.plan import BuildPlan
 from image_builder.progress import LayerBoard
+from image_builder.publish import Publisher
 from image_builder.workshop import Workshop
 
 Step = Literal["base", "resolve", "fetch", "layers", "assemble", "push"]
@@ -44,6 +46,11 @@ class Job:
     board: LayerBoard
     registries: Registries
     foundation: Foundation | None = None
+    publisher: Publisher | None = None
+
+    @property
+    def base(self) -> BaseImage | None:
+        return self.foundation.base if self.foundation else None
 
     @property
     def groundwork(self) -> Groundwork:

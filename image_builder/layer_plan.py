@@ -15,12 +15,12 @@ from image_builder.oci.base_tree import NOTHING_UNUSUAL, Underlay
 from image_builder.plan import FORMAT, BuildPlan
 from image_builder.source_tree import SourceFile
 
-LARGE = 10_000_000
-"""Bytes from which a wheel gets a layer of its own."""
+LARGE = 100_000
+"""Bytes from which a wheel gets a layer of its own: what is added or changed is then all that is sent."""
 _LAYERS_MAX = 100
 """Of an image, its base included; old engines stop at 126."""
-_WHEEL_LAYERS_MAX = 45
-"""Each with one of bytecode beside it."""
+_OTHERS = 5
+"""Layers of an image besides base and large wheels, at most: small wheels, their bytecode, weights, program, config."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +40,20 @@ class LayerPlan:
 
 
 def wheel_layers(
-    wheels: Sequence[PinnedWheel], sizes: Mapping[str, int], python: str, *, base: int = 0
+    wheels: Sequence[PinnedWheel], sizes: Mapping[str, int], python: str, *, base: int = 0, each: int = 1
 ) -> list[LayerPlan]:
     """Large wheels one by one, the largest first; the small ones together, after them.
 
     Args:
         sizes: sha256 -> bytes, of every wheel.
         base: layers of the base.
+        each: layers that a large wheel means: 2 if there is one of bytecode for it.
 
     Raises:
         BuildError: code `too_many_layers`: the base leaves no room.
     """
     by_size = sorted(wheels, key=lambda wheel: (-sizes[wheel.sha256], wheel.name))
-    large = [wheel for wheel in by_size if sizes[wheel.sha256] >= LARGE][: _room(base)]
+    large = [wheel for wheel in by_size if sizes[wheel.sha256] >= LARGE][: _room(base) // each]
     small = tuple(wheel for wheel in wheels if wheel not in large)
     layers = [_wheel_layer("wheel", (wheel,), python, f"{wheel.name} {wheel.version}") for wheel in large]
     if small:
@@ -79,15 +80,15 @@ def bytecode_layers(layers: Sequence[LayerPlan], python: str, magic: str) -> lis
 
 
 def _room(base: int) -> int:
-    """How many wheels may have a layer of their own. The small ones, with bytecode, and three more come beside them."""
-    room = (_LAYERS_MAX - base - 5) // 2
+    """How many layers there may be of large wheels."""
+    room = _LAYERS_MAX - base - _OTHERS
     if room < 0:
         raise BuildError(
             f"the base image has {base} layers; with ours an image may have {_LAYERS_MAX}",
             "Name a base image with fewer layers.",
             code="too_many_layers",
         )
-    return min(room, _WHEEL_LAYERS_MAX)
+    return room
 
 
 def over(layer: LayerPlan, under: Underlay) -> LayerPlan:

@@ -1,32 +1,30 @@
-"""One build, from plan to image: base, resolve, fetch, layers, assemble, push."""
+"""One build, from plan to image: base, resolve, fetch what has no known size, layers, assemble, push."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from image_builder.assemble import assemble
 from image_builder.base_step import base_plans
-from image_builder.bytecode import compile_wheels
 from image_builder.contents import describe
-from image_builder.contract import SCRATCH, ImageReference, LayerState
+from image_builder.contract import SCRATCH, ImageReference
 from image_builder.engines.choose import choose
 from image_builder.engines.packaged import Packager
 from image_builder.engines.whole import assemble_whole, context_of, dockerfile_plans
+from image_builder.errors import FetchFailed
 from image_builder.job import Job, Reporter
-from image_builder.layer_plan import LayerPlan, file_layers
+from image_builder.layer_plan import file_layers
+from image_builder.layer_step import layers_ready
 from image_builder.layers.index import Layer
-from image_builder.layers.make import Materials, make_layer
-from image_builder.layers.tar import Entry
 from image_builder.lock import Lock
 from image_builder.oci.base import BaseImage, find_base
 from image_builder.oci.reference import parse
 from image_builder.plan import BuildPlan
 from image_builder.progress import LayerBoard
-from image_builder.publish import Publisher
-from image_builder.wheel_step import resolve_and_fetch
-from image_builder.work import StopFlag, each, in_thread
+from image_builder.publish import Publisher, Sending
+from image_builder.wheel_step import Planned, forget_lock, planned_layers
+from image_builder.work import each, in_thread
 from image_builder.workshop import Workshop
 
 
@@ -45,14 +43,28 @@ async def build(plan: BuildPlan, workshop: Workshop, report: Reporter) -> ImageR
 
 async def _build(job: Job) -> ImageReference:
     if job.plan.whole:
-        return await _build_whole(job)
-    job = await _based(job)
-    lock, layers = await resolve_and_fetch(job)
-    job.report.step("layers")
-    made = await each(_layer(job, layer) for layer in layers)
+        return await _build_whole(_publishing(job))
+    job = _publishing(await _based(job))
+    planned, made = await _layers(job)
     job.report.step("assemble")
-    image = await in_thread(lambda _: _assemble(job, lock, layers, made))
-    return await _delivered(job, image, layers)
+    image = await in_thread(lambda _: _assemble(job, planned, made))
+    return await _delivered(job, image)
+
+
+async def _layers(job: Job) -> tuple[Planned, list[Layer]]:
+    """A lock made earlier may name what the index has no longer: then it is made again, once."""
+    planned = await planned_layers(job)
+    try:
+        job.report.step("layers")
+        return planned, await layers_ready(job, planned)
+    except FetchFailed as error:
+        if error.problem.retryable:
+            raise
+        job.report.log(f"{error.problem.cause}; the requirements are resolved again")
+    await forget_lock(job)
+    planned = await planned_layers(job)
+    job.report.step("layers")
+    return planned, await layers_ready(job, planned)
 
 
 async def _based(job: Job) -> Job:
@@ -89,73 +101,37 @@ async def _build_whole(job: Job) -> ImageReference:
     job.board.expect([*steps, *ours])
     for step, layer in zip(steps, built.layers, strict=True):
         job.board.settle(step, layer, "built")
-    launchers = await each(_layer(job, layer) for layer in ours)
+    launchers = await layers_ready(job, Planned(Lock("", ()), tuple(ours), {}, frozenset()))
+    if job.publisher is not None:
+        await each(job.publisher.layer(layer.digest, step) for step, layer in zip(steps, built.layers, strict=True))
     report.step("assemble")
     image = await in_thread(lambda _: assemble_whole(plan, built, launchers, job.workshop.layout))
-    return await _delivered(job, image, [*steps, *ours])
+    return await _delivered(job, image)
 
 
-async def _delivered(job: Job, image: ImageReference, layers: Sequence[LayerPlan]) -> ImageReference:
-    """The image where it was asked for: in a registry, or whole in the builder's own store."""
-    base = job.foundation.base if job.foundation else None
+def _publishing(job: Job) -> Job:
+    """The job with what sends its image to a registry, if it goes to one."""
     if job.plan.request.push is None:
-        if base is not None:
-            await job.groundwork.complete(base)
-        return image
-    job.report.step("push")
-
-    def told(layer: LayerPlan, state: LayerState | None, done: int) -> None:
-        job.board.publish(layer, state, done)
-
-    publisher = Publisher(
-        parse(job.plan.request.push), job.workshop.layout, job.registries, job.workshop.pushed, told, base
-    )
-    rows = [*(base_plans(base) if base else ()), *layers]
-    return image.model_copy(update={"pushed": await publisher.publish(image.digest, rows)})
+        return job
+    workshop = job.workshop
+    sending = Sending(job.registries, workshop.layout, workshop.pushed, workshop.making, job.board.publish)
+    return replace(job, publisher=Publisher(parse(job.plan.request.push), sending, job.base))
 
 
-def _assemble(job: Job, lock: Lock, layers: Sequence[LayerPlan], made: Sequence[Layer]) -> ImageReference:
-    """The image, and a note of what is in it."""
-    base = job.foundation.base if job.foundation else None
-    image = assemble(job.plan, lock, list(zip(layers, made, strict=True)), job.workshop.layout, base)
-    licenses = job.workshop.contents.licenses(lock.wheels, job.workshop.wheels.path)
-    job.workshop.contents.keep(image.digest, describe(lock, layers, made, licenses))
+async def _delivered(job: Job, image: ImageReference) -> ImageReference:
+    """The image where it was asked for: in a registry, or whole in the builder's own store."""
+    if job.publisher is not None:
+        job.report.step("push")
+        return image.model_copy(update={"pushed": await job.publisher.image(image.digest)})
+    if job.base is not None:
+        await job.groundwork.complete(job.base)
     return image
 
 
-async def _layer(job: Job, layer: LayerPlan) -> Layer:
-    async with job.workshop.making(layer.key):
-        known = job.workshop.index.layer(layer.key)
-        if known is not None:
-            job.board.settle(layer, known, "reused")
-            return known
-        async with job.workshop.slots:
-            made = await _made(job, layer)
-        job.board.settle(layer, made, "built")
-        return made
-
-
-async def _made(job: Job, layer: LayerPlan) -> Layer:
-    compiler = job.plan.compiler
-    if layer.kind != "bytecode" or compiler is None:
-        return await in_thread(lambda flag: _make(job, layer, (), flag))
-    job.board.advance(layer, "building", 0, 0)
-    paths = _paths(job, layer)
-    async with job.workshop.scratch.new() as folder:
-        compiled = await compile_wheels(layer.wheels, paths, compiler, folder, job.report.log)
-        return await in_thread(lambda flag: _make(job, layer, compiled, flag))
-
-
-def _paths(job: Job, layer: LayerPlan) -> dict[str, Path]:
-    return {wheel.sha256: job.workshop.wheels.path(wheel) for wheel in layer.wheels}
-
-
-def _make(job: Job, layer: LayerPlan, compiled: Sequence[Entry], flag: StopFlag) -> Layer:
-    def told(done: int, total: int) -> None:
-        job.board.advance(layer, "building", done, total)
-
-    told(0, 0)
-    materials = Materials(job.plan, _paths(job, layer), job.workshop.layout, job.report.log, compiled)
-    made = make_layer(layer, materials, told, flag)
-    job.workshop.index.remember(layer.key, made)
-    return made
+def _assemble(job: Job, planned: Planned, made: Sequence[Layer]) -> ImageReference:
+    """The image, and a note of what is in it."""
+    rows = list(zip(planned.layers, made, strict=True))
+    image = assemble(job.plan, planned.lock, rows, job.workshop.layout, job.base)
+    licenses = job.workshop.contents.licenses(planned.lock.wheels, job.workshop.wheels.path)
+    job.workshop.contents.keep(image.digest, describe(planned.lock, planned.layers, made, licenses))
+    return image

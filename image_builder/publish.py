@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from image_builder.contract import LayerState
 from image_builder.layer_plan import LayerPlan
@@ -17,7 +17,7 @@ from image_builder.oci.layout import Layout
 from image_builder.oci.pushed import Pushed
 from image_builder.oci.reference import Reference, parse
 from image_builder.oci.registries import Registries
-from image_builder.work import each, in_thread
+from image_builder.work import in_thread
 
 _AT_A_TIME = 4
 
@@ -26,67 +26,83 @@ Told = Callable[[LayerPlan, LayerState | None, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Publisher:
-    """One image on its way. base: whose layers come first in the manifest, and may lie in its registry only."""
+class Sending:
+    """What images are sent with. making: held while a blob is sent, so that two builds do not send the same one."""
 
-    target: Reference
-    layout: Layout
     registries: Registries
+    layout: Layout
     pushed: Pushed
+    making: Callable[[str], AbstractAsyncContextManager[None]]
     told: Told
-    base: BaseImage | None = None
 
-    async def publish(self, manifest: str, layers: Sequence[LayerPlan]) -> str:
-        """Make the image be in the target's repository under its tag; its name there, by digest.
+
+class Publisher:
+    """One image on its way: its layers as they come, in any order, then the image itself."""
+
+    def __init__(self, target: Reference, sending: Sending, base: BaseImage | None = None) -> None:
+        """base: whose layers come first in the manifest, and may lie in its registry only."""
+        self._target = target
+        self._with = sending
+        self._base = base
+        self._slots = asyncio.Semaphore(_AT_A_TIME)
+
+    async def layer(self, digest: str, layer: LayerPlan) -> None:
+        """Make a layer be in the target's repository.
+
+        Raises:
+            BuildError: as `Registry.push_blob`.
+        """
+        async with self._with.making(f"send {self._target.registry} {digest}"), self._slots:
+            source = await in_thread(lambda _: self._elsewhere(digest))
+            outcome = await self._with.registries.of(self._target).push_blob(
+                self._target,
+                digest,
+                lambda: self._here(digest, layer),
+                mount_from=source,
+                sent=lambda done: self._with.told(layer, "pushing", done),
+            )
+            self._with.told(layer, None if outcome == "reused" else outcome, 0)
+            await in_thread(lambda _: self._with.pushed.remember(self._target, digest, anew=outcome == "uploaded"))
+
+    async def image(self, manifest: str) -> str:
+        """Publish the image under the target's tag; its name there, by digest.
 
         Args:
-            manifest: digest; it and the configuration are in the layout.
-            layers: all of the manifest's, in its order.
+            manifest: digest; it and the configuration are in the layout, all its layers were sent.
 
         Raises:
             BuildError: as `Registry.push_blob`; then the tag is what it was.
         """
-        data = await in_thread(lambda _: self.layout.path(manifest).read_bytes())
-        described: dict[str, Any] = json.loads(data)
-        slots = asyncio.Semaphore(_AT_A_TIME)
-        rows = {row["digest"]: layer for row, layer in zip(described["layers"], layers, strict=True)}
-        await each(self._layer(digest, layer, slots) for digest, layer in rows.items())
-        registry = self.registries.of(self.target)
-        config = described["config"]["digest"]
-        await registry.push_blob(self.target, config, self.layout.path(config))
-        if await registry.manifest_digest(self.target) != manifest:
-            await registry.push_manifest(self.target, data, MANIFEST_TYPE)
-        return f"{self.target.registry}/{self.target.repository}@{manifest}"
-
-    async def _layer(self, digest: str, layer: LayerPlan, slots: asyncio.Semaphore) -> None:
-        async with slots:
-            source = await in_thread(lambda _: self._elsewhere(digest))
-            outcome = await self.registries.of(self.target).push_blob(
-                self.target,
-                digest,
-                lambda: self._here(digest, layer),
-                mount_from=source,
-                sent=lambda done: self.told(layer, "pushing", done),
-            )
-            self.told(layer, None if outcome == "reused" else outcome, 0)
-            await in_thread(lambda _: self.pushed.remember(self.target, digest, anew=outcome == "uploaded"))
+        layout, target = self._with.layout, self._target
+        data = await in_thread(lambda _: layout.path(manifest).read_bytes())
+        config = json.loads(data)["config"]["digest"]
+        registry = self._with.registries.of(target)
+        await registry.push_blob(target, config, layout.path(config))
+        if await registry.manifest_digest(target) != manifest:
+            await registry.push_manifest(target, data, MANIFEST_TYPE)
+        return f"{target.registry}/{target.repository}@{manifest}"
 
     async def _here(self, digest: str, layer: LayerPlan) -> Path:
         """A layer of the base comes through the layout: an upload that breaks is taken up from there."""
-        rows = self.base.layers if self.base is not None else ()
+        told = self._with.told
+        rows = self._base.layers if self._base is not None else ()
         wanted = next((row for row in rows if row.digest == digest), None)
-        if self.base is not None and wanted is not None:
+        if self._base is not None and wanted is not None:
             await fetch_layer(
-                self.base, wanted, self.layout, self.registries, lambda _, done: self.told(layer, "fetching", done)
+                self._base,
+                wanted,
+                self._with.layout,
+                self._with.registries,
+                lambda _, done: told(layer, "fetching", done),
             )
-        self.told(layer, "pushing", 0)
-        return self.layout.path(digest)
+        told(layer, "pushing", 0)
+        return self._with.layout.path(digest)
 
     def _elsewhere(self, digest: str) -> str | None:
         """Another repository of the target's registry that has, or had, the blob."""
-        if self.base is not None and any(layer.digest == digest for layer in self.base.layers):
-            home = parse(self.base.reference)
-            if home.registry == self.target.registry:
-                return home.repository if home.repository != self.target.repository else None
-        known = self.pushed.repository(self.target.registry, digest)
-        return known if known != self.target.repository else None
+        if self._base is not None and any(layer.digest == digest for layer in self._base.layers):
+            home = parse(self._base.reference)
+            if home.registry == self._target.registry:
+                return home.repository if home.repository != self._target.repository else None
+        known = self._with.pushed.repository(self._target.registry, digest)
+        return known if known != self._target.repository else None

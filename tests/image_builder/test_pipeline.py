@@ -170,7 +170,7 @@ async def test_a_wheel_that_was_replaced_is_resolved_again(workshop: Workshop, r
     make_wheel(links, files={"hello/__init__.py": "def main(): return 3\n"}, requires=("dep>=1",))
     notes = Notes()
     await build(plan_of(make_request("hello"), root, workshop), workshop, notes)
-    assert notes.steps[:4] == ["resolve", "fetch", "resolve", "fetch"]
+    assert notes.steps.count("resolve") == 2
 
 
 async def test_a_file_that_changes_during_the_build_is_not_deployed(workshop: Workshop, root: Path) -> None:

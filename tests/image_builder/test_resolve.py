@@ -271,7 +271,8 @@ def test_large_wheels_get_a_layer_each_and_small_ones_share_one() -> None:
     wheels = [pinned(bytes([n]), "u") for n in range(200)]
     sizes = {wheel.sha256: LARGE if n < 150 else 10 for n, wheel in enumerate(wheels)}
     layers = wheel_layers(wheels, sizes, "3.11")
-    assert len(layers) == 46 and sum(len(layer.wheels) for layer in layers) == 200
+    assert len(layers) == 96 and sum(len(layer.wheels) for layer in layers) == 200
+    assert len(wheel_layers(wheels, sizes, "3.11", base=10, each=2)) == 43  # each with one of bytecode, and 14 more
     assert {layer.kind for layer in layers} == {"wheel", "wheels"}
     few = wheel_layers(wheels[148:151], sizes, "3.11")
     assert [layer.kind for layer in few] == ["wheel", "wheel", "wheels"]

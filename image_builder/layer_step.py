@@ -1,0 +1,103 @@
+"""One layer's way, side by side with all others: found, or fetched for and made; then sent where the image goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from image_builder.base_step import base_plans
+from image_builder.bytecode import compile_wheels
+from image_builder.job import Job
+from image_builder.layer_plan import LayerPlan
+from image_builder.layers.index import Layer
+from image_builder.layers.make import Materials, make_layer
+from image_builder.layers.tar import Entry
+from image_builder.lock import PinnedWheel
+from image_builder.wheel_step import Planned
+from image_builder.work import StopFlag, each, in_thread
+
+
+async def layers_ready(job: Job, planned: Planned) -> list[Layer]:
+    """The layers, in their order. Each is sent as soon as it is made, while others are made, the largest first.
+
+    Raises:
+        BuildError: as `fetch`, `make_layer` and `Publisher.layer`.
+    """
+    order = sorted(planned.layers, key=lambda layer: -planned.expected(layer))
+    ours, _ = await each([_all(job, planned, order), _base_sent(job)])
+    made = dict(zip((layer.name for layer in order), ours, strict=True))
+    return [made[layer.name] for layer in planned.layers]
+
+
+async def layer_ready(job: Job, layer: LayerPlan, planned: Planned) -> Layer:
+    made = await _here(job, layer, planned)
+    if job.publisher is not None:
+        await job.publisher.layer(made.digest, layer)
+    return made
+
+
+async def _all(job: Job, planned: Planned, layers: Sequence[LayerPlan]) -> list[Layer]:
+    return await each(layer_ready(job, layer, planned) for layer in layers)
+
+
+async def _base_sent(job: Job) -> list[Layer]:
+    base, publisher = job.base, job.publisher
+    if base is not None and publisher is not None:
+        await each(publisher.layer(row.digest, plan) for plan, row in zip(base_plans(base), base.layers, strict=True))
+    return []
+
+
+async def _here(job: Job, layer: LayerPlan, planned: Planned) -> Layer:
+    async with job.workshop.making(layer.key):
+        known = job.workshop.index.layer(layer.key)
+        if known is not None:
+            job.board.settle(layer, known, "reused")
+            return known
+        await _fetched(job, layer, planned)
+        async with job.workshop.slots:
+            made = await _made(job, layer)
+        job.board.settle(layer, made, "built")
+        return made
+
+
+async def _fetched(job: Job, layer: LayerPlan, planned: Planned) -> None:
+    """Every wheel of the layer here."""
+    if not layer.wheels:
+        return
+    total = planned.expected(layer)
+    here: dict[str, int] = {}
+
+    def told(wheel: PinnedWheel, done: int) -> None:
+        here[wheel.sha256] = done
+        job.board.advance(layer, "fetching", sum(here.values()), total)
+
+    await job.workshop.wheels.fetch(layer.wheels, await job.workshop.resolver_environ(), told)
+    came = [wheel for wheel in layer.wheels if wheel.sha256 in planned.absent]
+    if came and layer.kind != "bytecode":
+        job.board.fetched(layer, sum(planned.sizes[wheel.sha256] for wheel in came))
+
+
+async def _made(job: Job, layer: LayerPlan) -> Layer:
+    compiler = job.plan.compiler
+    if layer.kind != "bytecode" or compiler is None:
+        return await in_thread(lambda flag: _make(job, layer, (), flag))
+    job.board.advance(layer, "building", 0, 0)
+    paths = _paths(job, layer)
+    async with job.workshop.scratch.new() as folder:
+        compiled = await compile_wheels(layer.wheels, paths, compiler, folder, job.report.log)
+        return await in_thread(lambda flag: _make(job, layer, compiled, flag))
+
+
+def _paths(job: Job, layer: LayerPlan) -> dict[str, Path]:
+    return {wheel.sha256: job.workshop.wheels.path(wheel) for wheel in layer.wheels}
+
+
+def _make(job: Job, layer: LayerPlan, compiled: Sequence[Entry], flag: StopFlag) -> Layer:
+    def told(done: int, total: int) -> None:
+        job.board.advance(layer, "building", done, total)
+
+    told(0, 0)
+    materials = Materials(job.plan, _paths(job, layer), job.workshop.layout, job.report.log, compiled)
+    made = make_layer(layer, materials, told, flag)
+    job.workshop.index.remember(layer.key, made)
+    return made
