@@ -26,7 +26,7 @@ class Ours:
     name = NAME
 
     def __init__(self, folder: Path, wheels: Path) -> None:
-        self._folder, self._wheels = folder, wheels
+        self._folder, self.wheels = folder, wheels
         self.steps: dict[str, float] = {}
 
     @property
@@ -86,5 +86,5 @@ class Ours:
             "SHARED_ROOT": str(shared),
             "IMAGE_BUILDER_PORT": "0",
             "UV_NO_INDEX": "1",
-            "UV_FIND_LINKS": str(self._wheels),
+            "UV_FIND_LINKS": str(self.wheels),
         }
