@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from pydantic import Field
@@ -11,6 +12,7 @@ from image_builder.contract import Wire
 from image_builder.layer_plan import LayerPlan
 from image_builder.layers.index import Layer
 from image_builder.lock import Lock
+from image_builder.oci.software import PackageKind, Software
 
 _BASE_NAME = "org.opencontainers.image.base.name"
 _BASE_DIGEST = "org.opencontainers.image.base.digest"
@@ -28,6 +30,26 @@ class Package(Wire):
     )
 
 
+class InstalledPackage(Wire):
+    """A package that the base image, apt-get or a Dockerfile put there."""
+
+    kind: PackageKind = Field(description="deb, apk or pypi.")
+    name: str
+    version: str
+    architecture: str = ""
+    source: str = Field(default="", description="Name of the source package, where it is another.")
+    where: str = Field(default="", description="Folder of a python package.")
+
+
+class SystemSoftware(Wire):
+    """What package managers noted in layers that the builder did not assemble itself."""
+
+    distribution: str = Field(description="ID of os-release, e.g. debian; empty if there is none.")
+    release: str = Field(description="VERSION_ID of os-release, e.g. 12.")
+    libc: str | None = Field(default=None, description="e.g. `glibc 2.36`.")
+    packages: tuple[InstalledPackage, ...] = Field(description="By kind and name.")
+
+
 class KeptLayer(Wire):
     kind: str
     wheels: tuple[str, ...] = ()
@@ -37,7 +59,8 @@ class Contents(Wire):
     """What a build writes down beside the image. layers: by digest."""
 
     layers: dict[str, KeptLayer]
-    packages: tuple[Package, ...]
+    packages: tuple[Package, ...] | None
+    system: SystemSoftware | None = None
 
 
 class LayerFacts(Wire):
@@ -62,14 +85,22 @@ class ImageFacts(Wire):
     ports: tuple[str, ...] = Field(description="e.g. `8080/tcp`.")
     layers: tuple[LayerFacts, ...] = Field(description="From the lowest up.")
     packages: tuple[Package, ...] | None = Field(
-        description="By name; null for an image that was built before this was written down, or by a Dockerfile."
+        description="Installed from the lock, by name; null for an image that was built before this was written down, "
+        "or by a Dockerfile."
+    )
+    system: SystemSoftware | None = Field(
+        default=None, description="What else is in it; null where there is no base, or it was never read."
     )
 
 
 def describe(
-    lock: Lock, layers: Sequence[LayerPlan], made: Sequence[Layer], licenses: Mapping[str, str | None]
+    lock: Lock,
+    layers: Sequence[LayerPlan],
+    made: Sequence[Layer],
+    licenses: Mapping[str, str | None],
+    base: Software | None = None,
 ) -> Contents:
-    """licenses: sha256 of a wheel -> its license, where known."""
+    """licenses: sha256 of a wheel -> its license, where known. base: what the base image holds."""
     rows = {
         blob.digest: KeptLayer(kind=layer.kind, wheels=tuple(wheel.filename for wheel in layer.wheels))
         for layer, blob in zip(layers, made, strict=True)
@@ -84,7 +115,16 @@ def describe(
         )
         for wheel in lock.wheels
     )
-    return Contents(layers=rows, packages=packages)
+    return Contents(layers=rows, packages=packages, system=system_software(base) if base else None)
+
+
+def system_software(found: Software) -> SystemSoftware:
+    return SystemSoftware(
+        distribution=found.distribution,
+        release=found.release,
+        libc=str(found.libc) if found.libc else None,
+        packages=tuple(InstalledPackage(**asdict(row)) for row in found.packages),
+    )
 
 
 def facts(digest: str, manifest: Mapping[str, Any], config: Mapping[str, Any], kept: Contents | None) -> ImageFacts:
@@ -103,6 +143,7 @@ def facts(digest: str, manifest: Mapping[str, Any], config: Mapping[str, Any], k
         ports=tuple(run.get("ExposedPorts") or ()),
         layers=tuple(_layers(manifest["layers"], config, kept)),
         packages=kept.packages if kept else None,
+        system=kept.system if kept else None,
     )
 
 

@@ -10,8 +10,9 @@ from image_builder.base_step import base_plans
 from image_builder.contents import describe
 from image_builder.contract import SCRATCH, ImageReference
 from image_builder.engines.choose import choose
+from image_builder.engines.engine import Built
 from image_builder.engines.packaged import Packager
-from image_builder.engines.whole import assemble_whole, context_of, dockerfile_plans
+from image_builder.engines.whole import assemble_whole, context_of, dockerfile_plans, whole_contents
 from image_builder.errors import FetchFailed
 from image_builder.job import Job, Reporter
 from image_builder.layer_plan import file_layers
@@ -19,12 +20,14 @@ from image_builder.layer_step import layers_ready
 from image_builder.layers.index import Layer
 from image_builder.lock import Lock
 from image_builder.oci.base import BaseImage, find_base
+from image_builder.oci.layer_notes import LayerNotes
 from image_builder.oci.reference import parse
 from image_builder.plan import BuildPlan
 from image_builder.progress import LayerBoard
 from image_builder.publish import Publisher, Sending
+from image_builder.shared_layers import SharedLayers
 from image_builder.wheel_step import Planned, forget_lock, planned_layers
-from image_builder.work import each, in_thread
+from image_builder.work import StopFlag, each, in_thread
 from image_builder.workshop import Workshop
 
 
@@ -101,11 +104,11 @@ async def _build_whole(job: Job) -> ImageReference:
     job.board.expect([*steps, *ours])
     for step, layer in zip(steps, built.layers, strict=True):
         job.board.settle(step, layer, "built")
-    launchers = await layers_ready(job, Planned(Lock("", ()), tuple(ours), {}, frozenset()))
+    launchers = await layers_ready(job, Planned(Lock("", ()), tuple(ours)))
     if job.publisher is not None:
         await each(job.publisher.layer(layer.digest, step) for step, layer in zip(steps, built.layers, strict=True))
     report.step("assemble")
-    image = await in_thread(lambda _: assemble_whole(plan, built, launchers, job.workshop.layout))
+    image = await in_thread(lambda flag: _assemble_whole(job, built, launchers, flag))
     return await _delivered(job, image)
 
 
@@ -113,9 +116,11 @@ def _publishing(job: Job) -> Job:
     """The job with what sends its image to a registry, if it goes to one."""
     if job.plan.request.push is None:
         return job
-    workshop = job.workshop
+    workshop, target = job.workshop, parse(job.plan.request.push)
     sending = Sending(job.registries, workshop.layout, workshop.pushed, workshop.making, job.board.publish)
-    return replace(job, publisher=Publisher(parse(job.plan.request.push), sending, job.base))
+    notes = LayerNotes(job.registries, target, job.report.log)
+    shared = SharedLayers(target.registry, notes, workshop.pushed, workshop.index) if workshop.shares_layers else None
+    return replace(job, publisher=Publisher(target, sending, job.base), shared=shared)
 
 
 async def _delivered(job: Job, image: ImageReference) -> ImageReference:
@@ -132,6 +137,14 @@ def _assemble(job: Job, planned: Planned, made: Sequence[Layer]) -> ImageReferen
     """The image, and a note of what is in it."""
     rows = list(zip(planned.layers, made, strict=True))
     image = assemble(job.plan, planned.lock, rows, job.workshop.layout, job.base)
+    software = job.foundation.tree.software if job.foundation else None
     licenses = job.workshop.contents.licenses(planned.lock.wheels, job.workshop.wheels.path)
-    job.workshop.contents.keep(image.digest, describe(planned.lock, planned.layers, made, licenses))
+    job.workshop.contents.keep(image.digest, describe(planned.lock, planned.layers, made, licenses, software))
+    return image
+
+
+def _assemble_whole(job: Job, built: Built, launchers: Sequence[Layer], flag: StopFlag) -> ImageReference:
+    """The same for the image of a Dockerfile."""
+    image = assemble_whole(job.plan, built, launchers, job.workshop.layout)
+    job.workshop.contents.keep(image.digest, whole_contents(built, launchers, job.workshop.layout, flag))
     return image

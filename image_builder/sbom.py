@@ -18,7 +18,7 @@ from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
-from image_builder.contents import ImageFacts, LayerFacts, Package
+from image_builder.contents import ImageFacts, InstalledPackage, LayerFacts, Package, SystemSoftware
 
 MEDIA_TYPE = "application/vnd.cyclonedx+json; version=1.6"
 
@@ -30,6 +30,8 @@ def cyclonedx(image: ImageFacts) -> str:
     bom = Bom(serial_number=uuid.uuid5(uuid.NAMESPACE_URL, f"oci:{image.digest}"))
     bom.metadata.component = _image(image)
     parts = [_package(package, image) for package in image.packages or ()]
+    if image.system:
+        parts += _system(image.system)
     if image.base:
         parts.append(_base(image.base))
     for part in parts:
@@ -64,6 +66,34 @@ def _package(package: Package, image: ImageFacts) -> Component:
         hashes=[_sha256(package.sha256)],
         licenses=[LicenseFactory().make_from_string(package.license)] if package.license else [],
         properties=_where(layer),
+    )
+
+
+def _system(system: SystemSoftware) -> list[Component]:
+    """What comes from elsewhere; scanners match it by purl and distribution."""
+    parts = [_installed(package, system) for package in system.packages]
+    if system.distribution:
+        name, version = system.distribution, system.release or None
+        ref = f"os:{name}-{system.release}"
+        parts.append(Component(name=name, version=version, type=ComponentType.OPERATING_SYSTEM, bom_ref=ref))
+    return parts
+
+
+def _installed(package: InstalledPackage, system: SystemSoftware) -> Component:
+    """https://github.com/package-url/purl-spec/blob/main/PURL-TYPES.rst"""
+    facts = {"arch": package.architecture, "upstream": package.source}
+    if package.kind != "pypi":
+        facts["distro"] = "-".join(part for part in (system.distribution, system.release) if part)
+    namespace = None if package.kind == "pypi" else (system.distribution or None)
+    told = {name: value for name, value in facts.items() if value}
+    purl = PackageURL(package.kind, namespace, package.name, package.version, told or None)
+    return Component(
+        name=package.name,
+        version=package.version,
+        type=ComponentType.LIBRARY,
+        bom_ref=f"{purl.to_string()}#{package.where}" if package.where else purl.to_string(),
+        purl=purl,
+        properties=[Property(name="cloud-deploy:folder", value=package.where)] if package.where else [],
     )
 
 

@@ -7,15 +7,18 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from image_builder.contents import Contents, KeptLayer, system_software
 from image_builder.contract import ImageReference
 from image_builder.engines.context import Context
 from image_builder.engines.engine import Built
 from image_builder.layer_plan import LayerPlan
 from image_builder.layers.files import LAUNCHER
 from image_builder.layers.index import Layer
+from image_builder.oci.base_scan import read_layers
 from image_builder.oci.image import ImageConfig, ImageLayer, config_json, descriptor, manifest_json
 from image_builder.oci.layout import Layout
 from image_builder.plan import BuildPlan
+from image_builder.work import StopFlag
 
 
 def context_of(plan: BuildPlan) -> Context:
@@ -43,6 +46,18 @@ def assemble_whole(plan: BuildPlan, built: Built, launchers: Sequence[Layer], la
     digest = layout.add(manifest)
     layout.name_image(plan.id, descriptor(manifest, plan.request.platform))
     return ImageReference(repository=f"builds/{plan.id}", digest=digest, size=sum(row.size for row in rows))
+
+
+def whole_contents(built: Built, launchers: Sequence[Layer], layout: Layout, flag: StopFlag) -> Contents:
+    """What is in the image, as its layers tell. Blocking.
+
+    Raises:
+        BuildError: code `bad_base_image`: a layer cannot be read.
+    """
+    paths = [layout.path(layer.digest) for layer in built.layers]
+    tree = read_layers(paths, json.loads(built.config), "the image that the Dockerfile made", flag)
+    ours = {layer.digest: KeptLayer(kind="config") for layer in launchers}
+    return Contents(layers=ours, packages=None, system=system_software(tree.software))
 
 
 def whole_config(plan: BuildPlan, lower: Mapping[str, Any]) -> ImageConfig:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import posixpath
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -34,21 +34,27 @@ def scan(base: BaseImage, layout: Layout, folder: Path, flag: StopFlag) -> BaseT
     Raises:
         BuildError: code `bad_base_image`: a layer is no tar, or its links lead in a circle.
     """
-    try:
-        tree = read_tree(
-            (_members(layout.path(layer.digest), flag) for layer in base.layers),
-            environment(base.config).get("PATH"),
-            "opt/venv",
-        )
-    except (tarfile.TarError, *BROKEN, ValueError) as error:
-        raise BuildError(
-            f"a layer of the base image {base.reference} cannot be read: {error}",
-            "Name another base image, or tell the keepers of this one.",
-            code="bad_base_image",
-        ) from error
+    paths = [layout.path(layer.digest) for layer in base.layers]
+    tree = read_layers(paths, base.config, f"the base image {base.reference}", flag)
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(_kept(base, folder), json.dumps(asdict(tree)).encode())
     return tree
+
+
+def read_layers(paths: Sequence[Path], config: Mapping[str, Any], named: str, flag: StopFlag) -> BaseTree:
+    """The tree of layers, the lowest first. named: what they are layers of, in words.
+
+    Raises:
+        BuildError: as `scan`.
+    """
+    try:
+        return read_tree((_members(path, flag) for path in paths), environment(config).get("PATH"), "opt/venv")
+    except (tarfile.TarError, *BROKEN, ValueError) as error:
+        raise BuildError(
+            f"a layer of {named} cannot be read: {error}",
+            "Name another base image, or tell the keepers of this one.",
+            code="bad_base_image",
+        ) from error
 
 
 def environment(config: Mapping[str, Any]) -> dict[str, str]:

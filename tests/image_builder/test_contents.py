@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from image_builder.contents import ImageFacts, Package, facts
+from image_builder.contents import ImageFacts, Package, facts, system_software
 from image_builder.contents_store import ContentsStore
 from image_builder.errors import ImageNotFound
 from image_builder.layers.wheel import license_of
+from image_builder.oci.software import Installed, PackageKind, Software
 from image_builder.pipeline import build
 from image_builder.sbom import cyclonedx
 from image_builder.workshop import Workshop
+from tests.base_image import LAYER, Tree
 from tests.fakes.pipeline import image_of
+from tests.image_builder.odd_bases import DEBIAN, STATUS, push_base
 from tests.image_builder.service import Service, serving
 from tests.image_builder.wheels import (
     Notes,
@@ -157,8 +162,39 @@ def test_odd_words_of_packages_stay_valid() -> None:
         Package(name="a", version="1!2", wheel="a-1.whl", sha256="0" * 64, license="(MIT AND"),
         Package(name="b", version="1", wheel="b-1.whl", sha256="1" * 64, license="한글 \"'<&> \\"),
     ]
-    text = cyclonedx(bare.model_copy(update={"packages": tuple(odd)}))
+    strange = tuple(Installed(kind, "a/b?c#\0 한", "1 @2", "x y", "=&", "/a b#") for kind in get_args(PackageKind))
+    system = system_software(Software("de bian\0", "'\"", None, strange))
+    text = cyclonedx(bare.model_copy(update={"packages": tuple(odd), "system": system}))
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+
+
+async def test_what_the_base_brings_is_part_of_the_bill(
+    workshop: Workshop, tmp_path: Path, registry: str, links: Path
+) -> None:
+    """Most holes are found in the packages of the base; a scanner knows them by purl and distribution."""
+    upper: Tree = {
+        "var/lib/dpkg/status": STATUS.encode() + b"\nPackage: libstdc++6\nVersion: 1:2\nArchitecture: amd64\n"
+    }
+    base = push_base(registry, f"contents/{secrets.token_hex(4)}", [(DEBIAN, LAYER), (upper, LAYER)])
+    request = make_request("hello", base_image=base)
+    image = await build(plan_of(request, tmp_path / "shared", workshop), workshop, Notes())
+    found = workshop.contents.facts(image.digest)
+    assert found.system is not None and found.packages is not None
+    assert (found.system.distribution, found.system.release, found.system.libc) == ("debian", "12", "glibc 2.36")
+    assert [row.name for row in found.system.packages] == ["libc6", "libstdc++6", "tzdata", "Six", "pip"]
+    text = cyclonedx(found)
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    purls = [row["purl"] for row in json.loads(text)["components"] if "purl" in row]
+    assert "pkg:deb/debian/libc6@2.36-9%2Bdeb12u10?arch=amd64&distro=debian-12&upstream=glibc" in purls
+    assert "pkg:deb/debian/libstdc%2B%2B6@1:2?arch=amd64&distro=debian-12" in purls
+    assert "pkg:pypi/six@1.16.0" in purls
+
+
+def test_packages_of_an_alpine_are_named_as_scanners_do() -> None:
+    known = Software("alpine", "3.18.4", None, (Installed("apk", "libcrypto3", "3.1.4-r5", "x86_64", "openssl"),))
+    bare = facts(f"sha256:{'c' * 64}", {"layers": []}, {"os": "linux", "architecture": "amd64"}, None)
+    text = cyclonedx(bare.model_copy(update={"system": system_software(known)}))
+    assert "pkg:apk/alpine/libcrypto3@3.1.4-r5?arch=x86_64&distro=alpine-3.18.4&upstream=openssl" in text
 
 
 def test_the_api_tells_it(tmp_path: Path) -> None:
