@@ -23,6 +23,7 @@ import pytest
 DOCKER = "docker"
 """The group of tests that use the one Docker Engine: one worker runs them, for they look at what is left in it."""
 
+_BASES = frozenset({"base_image", "bare_debian"})  # the first to ask for one makes it, in a minute
 _FOLDER = pytest.StashKey[Path]()
 _started: list[psutil.Popen] = []  # kept: python warns of one that is forgotten while it runs
 
@@ -83,6 +84,7 @@ def _stop(note: Path) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "xdist_group(name): run by one worker, one after the other")
     given = getattr(config, "workerinput", {}).get("common_folder")
     config.stash[_FOLDER] = Path(given or tempfile.mkdtemp(prefix="cd-run-"))
 
@@ -117,7 +119,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _rank(item: pytest.Item) -> int:
     if _needs_docker(item):
         return 0
-    return 1 if item.get_closest_marker("slow") else 2
+    slow = item.get_closest_marker("slow") or not _BASES.isdisjoint(getattr(item, "fixturenames", ()))
+    return 1 if slow else 2
 
 
 def _needs_docker(item: pytest.Item) -> bool:

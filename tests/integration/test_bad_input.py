@@ -179,6 +179,7 @@ def test_a_port_in_use(stack: Stack) -> None:
         failed(stack, "port", str(port), "in use")
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_waited_out(tmp_path: Path) -> None:
     """Otherwise a full disk ends a deployment for good, or leaves half an image that is then served."""
     needs.root_on_linux("mounting a small tmpfs")

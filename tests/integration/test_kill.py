@@ -36,6 +36,7 @@ def comes_up_once(stack: Stack, text: str) -> None:
     assert sound == "ok"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victims", [("manager",), ("builder",), ("manager", "builder")], ids="+".join)
 def test_killed_after_every_step(stack: Stack, victims: tuple[str, ...]) -> None:
     """Otherwise a power cut leaves a project stuck, doubled or lost. Each round kills one step later."""
@@ -92,6 +93,7 @@ def test_killed_at_random_instants(stack: Stack) -> None:
     assert story.count("\n") > 10
 
 
+@pytest.mark.slow
 def test_killed_while_stopping(stack: Stack) -> None:
     """Otherwise a service that was stopped goes on running, and being billed."""
     for moment in (0.0, 0.05, 0.2, 0.5):
