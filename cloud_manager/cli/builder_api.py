@@ -78,7 +78,8 @@ class Builder:
                     raise _refusal(self.url, source.response)
                 connected = True
                 for event in source.iter_sse():
-                    yield json.loads(event.data)
+                    if event.data:  # httpx-sse takes a comment and its blank line for an event, once there was one
+                        yield json.loads(event.data)
         except (httpx.TransportError, httpx.InvalidURL) as error:
             if not connected:
                 raise _unreachable(self.url, error) from error

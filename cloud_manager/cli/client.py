@@ -66,7 +66,8 @@ class Manager:
 
     def follow_events(self, user: str, project: str, *, after: int = 0) -> Iterator[Json]:
         for data in self._stream(f"{_path(user, project)}/events/stream", {"after": after}):
-            yield json.loads(data)
+            if data:  # httpx-sse takes a comment and its blank line for an event, once there was one
+                yield json.loads(data)
 
     def logs(self, user: str, project: str, *, tail: int) -> str:
         return self._answer("GET", f"{_path(user, project)}/logs", params={"tail": tail}).text

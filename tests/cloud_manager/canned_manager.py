@@ -98,7 +98,7 @@ class CannedManager:
     async def _event_stream(self, request: Request) -> Response:
         after = int(request.query_params["after"])
         late = [event(after + 1, "came later"), event(after + 2, "came last")]
-        body = "".join(f"id: {each['sequence']}\ndata: {json.dumps(each)}\n\n" for each in late)
+        body = "".join(f"id: {each['sequence']}\ndata: {json.dumps(each)}\n\n: keep-alive\n\n" for each in late)
         problem = {**PROBLEM, "cause": "the database does not answer"}
         return _stream(f": keep-alive\n\n{body}event: problem\ndata: {json.dumps(problem)}\n\n")
 
@@ -116,7 +116,14 @@ def _stream(text: str) -> Response:
 
 @contextlib.contextmanager
 def serving(canned: CannedManager) -> Iterator[CannedManager]:
-    server = uvicorn.Server(uvicorn.Config(canned.app(), port=0, log_level="error", ws="none"))
+    with serving_app(canned.app()) as canned.url:
+        yield canned
+
+
+@contextlib.contextmanager
+def serving_app(app: Starlette) -> Iterator[str]:
+    """Its URL."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", ws="none"))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -125,8 +132,7 @@ def serving(canned: CannedManager) -> Iterator[CannedManager]:
             assert thread.is_alive(), "the canned manager did not start"
             tick.wait(0.01)
         port = server.servers[0].sockets[0].getsockname()[1]
-        canned.url = f"http://127.0.0.1:{port}"
-        yield canned
+        yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True
         thread.join()

@@ -9,8 +9,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
+from cloud_manager.cli.builder_api import Builder
 from tests.base_image import tiny_base
+from tests.cloud_manager.canned_manager import serving_app
 from tests.cloud_manager.test_cli import cloud_deploy
 from tests.image_builder.service import Service, serving
 
@@ -81,3 +87,14 @@ def test_what_the_builder_cannot_read_is_told_at_once(
     (shared / "deployment.yaml").write_text("build:\n  image_uri: a/b:1\ndeploy:\n  type: docker\n")
     assert cloud_deploy("build", shared, "--builder", "http://127.0.0.1:1") == 1
     assert "built already" in capsys.readouterr().err
+
+
+def test_a_silent_step_does_not_end_the_command() -> None:
+    """The builder fills silence with comments; a download of half a minute ended in a traceback."""
+
+    async def told(_: Request) -> Response:
+        text = 'id: 1\ndata: {"sequence": 1}\n\n: still here\n\nid: 2\ndata: {"sequence": 2}\n\n'
+        return Response(text, media_type="text/event-stream")
+
+    with serving_app(Starlette(routes=[Route("/events", told)])) as url, Builder(url) as opened:
+        assert list(opened.stream("/events")) == [{"sequence": 1}, {"sequence": 2}]
