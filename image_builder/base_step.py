@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from image_builder.contract import Platform
+from image_builder.errors import BuildError
 from image_builder.foundation import Foundation, founded
 from image_builder.layer_plan import LayerPlan
 from image_builder.layers.index import Layer
-from image_builder.oci.base import BaseImage, BaseLayer, fetch_layers
+from image_builder.oci.base import BaseImage, BaseLayer, fetch_layers, find_base
+from image_builder.oci.base_notes import BaseNotes
 from image_builder.oci.base_scan import known_tree, scan
 from image_builder.oci.layout import Layout
+from image_builder.oci.reference import parse
 from image_builder.oci.registries import Registries
 from image_builder.progress import LayerBoard
 from image_builder.work import in_thread
@@ -29,6 +34,28 @@ class Groundwork:
     folder: Path
     registries: Registries
     board: LayerBoard
+
+    async def found(self, named: str, platform: Platform, log: Callable[[str], None]) -> BaseImage:
+        """What a name means now. A digest means the same for ever and is asked for once. A tag whose registry cannot
+        be reached, or lets nobody in for the moment, means what it meant last: a changed program shall go out all
+        the same.
+
+        Raises:
+            BuildError: as `find_base`.
+        """
+        notes = BaseNotes(self.folder)
+        known = await in_thread(lambda _: notes.known(named, platform))
+        if known is not None and parse(named).digest:
+            return known
+        try:
+            base = await find_base(named, platform, self.registries)
+        except BuildError as error:
+            if known is None or error.problem.code != "registry_unreachable":
+                raise
+            log(f"warning: {error.problem.cause}; {named} is taken as it was on {notes.when(named, platform)}")
+            return known
+        await in_thread(lambda _: notes.keep(named, platform, base))
+        return base
 
     async def lay(self, base: BaseImage, python: str) -> Foundation:
         """Judge a base; only one that was never seen before is fetched for it.

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -272,20 +272,35 @@ class BuildQueue:
             raise SourceChanged(f"files of {where} changed after the build was asked for", "Ask for the build again.")
         report = BuildReport(self._clock, lambda notes: self._hear(record, notes))
         try:
-            return await self._maker.build(plan, report)
+            # A try that goes on, here or after a restart, stands on the base that the first one found.
+            return await self._maker.build(replace(plan, base=record.status.base), report)
         finally:
             report.close()
+            if record.keeping:
+                await record.keeping
 
     def _hear(self, record: BuildRecord, notes: list[Note]) -> None:
         for note in notes:
             if note.layer:
                 record.layers[note.layer.name] = note.layer
             elif note.base:
-                record.change(base=note.base)
+                self._found_base(record, note.base)
             elif note.kind == "step":
                 record.change(step=note.message)
                 record.steps.append((note.message, self._clock.now()))
         self._records.tell(record, *notes)
+
+    def _found_base(self, record: BuildRecord, reference: str) -> None:
+        if record.status.base != reference:
+            record.change(base=reference)
+            record.keeping = asyncio.create_task(self._keep(record))
+
+    async def _keep(self, record: BuildRecord) -> None:
+        async with record.writing:
+            try:
+                await self._records.save(record)
+            except BuildError as error:  # a build that goes on after a restart then looks the base up again
+                _log.warning("the base of build %s could not be kept: %s", record.id, error)
 
     async def _finish(self, record: BuildRecord, state: BuildState, message: str, **changes: Any) -> None:
         now, layers = self._clock.now(), record.view().layers

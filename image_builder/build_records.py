@@ -21,7 +21,7 @@ _T = TypeVar("_T")
 class BuildRecord:
     """One build in memory. `writing` is held while a change is brought to the disk, so that none overtakes another.
 
-    steps: of the present run: name, and Unix time when it began.
+    steps: of the present run: name, and Unix time when it began. keeping: brings the base that was found to the disk.
     """
 
     status: BuildStatus
@@ -29,6 +29,7 @@ class BuildRecord:
     layers: dict[str, LayerProgress] = field(default_factory=dict)
     steps: list[tuple[str, float]] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
+    keeping: asyncio.Task[None] | None = None
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property

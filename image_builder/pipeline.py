@@ -19,7 +19,7 @@ from image_builder.layer_plan import file_layers
 from image_builder.layer_step import layers_ready
 from image_builder.layers.index import Layer
 from image_builder.lock import Lock
-from image_builder.oci.base import BaseImage, find_base
+from image_builder.oci.base import BaseImage
 from image_builder.oci.layer_notes import LayerNotes
 from image_builder.oci.reference import parse
 from image_builder.plan import BuildPlan
@@ -71,13 +71,13 @@ async def _layers(job: Job) -> tuple[Planned, list[Layer]]:
 
 
 async def _based(job: Job) -> Job:
-    """The job, on the base image that was asked for as it is now."""
+    """The job, on the base image that was asked for: as it is now, or as an earlier try of this build found it."""
     request = job.plan.request
     if request.base_image == SCRATCH:
         return job
     job.report.step("base")
-    named = request.base_image or f"python:{request.python}-slim"
-    base = await find_base(named, request.platform, job.registries)
+    named = job.plan.base or request.base_image or f"python:{request.python}-slim"
+    base = await job.groundwork.found(named, request.platform, job.report.log)
     job.report.base(base.reference)
     if job.plan.system_packages:
         base = await _packaged(job, base)

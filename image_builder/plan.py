@@ -39,6 +39,7 @@ class BuildPlan:
     source: the real folder that the paths are relative to.
     compiler: what compiles the packages' modules ahead, if they are to be compiled.
     lock: the project's own, which then decides what is installed.
+    base: the base image by digest, where an earlier try of this very build found it.
     """
 
     request: BuildRequest
@@ -48,6 +49,7 @@ class BuildPlan:
     weights: tuple[SourceFile, ...]
     compiler: Interpreter | None = None
     lock: ProjectLock | None = None
+    base: str | None = None
 
     @property
     def id(self) -> str:

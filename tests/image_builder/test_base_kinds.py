@@ -9,15 +9,17 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from image_builder.contract import ImageReference
 from image_builder.errors import BuildError
 from image_builder.pipeline import build
-from image_builder.workshop import Workshop
+from image_builder.workshop import Network, Workshop
 from tests import needs
 from tests.base_image import LAYER, PYTHON_TREE
 from tests.image_builder.odd_bases import push_base
+from tests.image_builder.test_base_build import Wire
 from tests.image_builder.wheels import Notes, make_project, make_request, make_wheel, offline, plan_of
 
 OCI, DOCKER = "application/vnd.oci.image.layer.v1.tar", "application/vnd.docker.image.rootfs.diff.tar"
@@ -92,3 +94,45 @@ async def test_a_damaged_layer_in_zstd_is_named(workshop: Workshop, root: Path, 
     with pytest.raises(BuildError) as caught:
         await made(workshop, root, push_base(registry, somewhere, [(PYTHON_TREE, f"{OCI}+zstd")], kept=60))
     assert caught.value.problem.code == "bad_base_image" and "cannot be read" in caught.value.problem.cause
+
+
+async def test_a_tag_is_asked_for_by_each_build_and_a_digest_once(
+    root: Path, registry: str, somewhere: str, tmp_path: Path
+) -> None:
+    """A security update of the base must come with the next program; a pinned one needs no registry at all."""
+    wire = Wire()
+    make_wheel(tmp_path / "links")
+    workshop = Workshop.open(tmp_path / "state", offline(tmp_path / "links"), Network(connect=wire.connect))
+    tag = push_base(registry, somewhere, [(PYTHON_TREE, LAYER)])
+    _, notes = await made(workshop, root, tag)
+    await made(workshop, root, notes.bases[0])
+    push_base(registry, somewhere, [({**PYTHON_TREE, "etc/new": b""}, LAYER)])
+    _, newer = await made(workshop, root, tag)
+    assert newer.bases != notes.bases
+    wire.asked.clear()
+    _, again = await made(workshop, root, notes.bases[0])
+    assert again.bases == notes.bases and wire.asked == []
+    workshop.close()
+
+
+async def test_a_base_used_before_serves_while_its_registry_is_away(
+    root: Path, registry: str, somewhere: str, tmp_path: Path
+) -> None:
+    """Otherwise no one can mend a program while the registry of the base is down, or counts too many pulls."""
+    wire = Wire()
+    make_wheel(tmp_path / "links")
+    workshop = Workshop.open(tmp_path / "state", offline(tmp_path / "links"), Network(connect=wire.connect))
+    tag = push_base(registry, somewhere, [(PYTHON_TREE, LAYER)])
+    image, notes = await made(workshop, root, tag)
+    wire.fault = lambda _: httpx.Response(429, headers={"retry-after": "0"})
+    again, later = await made(workshop, root, tag)
+    assert again == image and later.bases == notes.bases
+    assert any(line.startswith("warning: ") and f"{tag} is taken as it was on" in line for line in later.logs)
+    with pytest.raises(BuildError) as caught:
+        await made(workshop, root, f"{registry}/{somewhere}:2")
+    assert caught.value.problem.code == "registry_unreachable"
+    wire.fault = lambda _: httpx.Response(404)
+    with pytest.raises(BuildError) as caught:
+        await made(workshop, root, tag)
+    assert caught.value.problem.code == "image_not_found", "what is gone is not used in silence"
+    workshop.close()

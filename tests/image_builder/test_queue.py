@@ -18,6 +18,7 @@ from image_builder.errors import BuildError, BuildNotFound, FetchFailed, QueueFu
 from image_builder.job import Reporter
 from image_builder.plan import BuildPlan
 from tests.fakes.pipeline import image_of, layout_at, maker, plan, request
+from tests.image_builder.wheels import until
 
 
 class QuickClock:
@@ -453,4 +454,35 @@ async def test_many_who_come_and_go_at_random(shop: Shop) -> None:
         assert status.state.done
         assert (status.owners, shop.store.load(status.id)) == ((), status)
         assert (await history(queue, status.id))[-1].kind == "done"
+    await queue.close()
+
+
+async def test_a_build_stands_on_the_base_that_it_found_first(shop: Shop) -> None:
+    """A tag that moves between two tries would give an image of two bases: half its layers made for another."""
+    pinned, moved = (f"hub.test/python@sha256:{digit * 64}" for digit in "ab")
+
+    async def based(plan: BuildPlan, report: Reporter) -> ImageReference:
+        report.base(plan.base or (moved if shop.begun else pinned))
+        return await shop.build(plan, report)
+
+    async def started() -> BuildQueue:
+        queue = BuildQueue(shop.store, maker(shop.layout, based), shop.clock)
+        await queue.start()
+        return queue
+
+    shop.errors.append(FetchFailed("the index is away", "Wait.", retryable=True))
+    shop.gate.clear()
+    queue = await started()
+    build_id = (await queue.submit(request())).id
+    await until(lambda: (kept := shop.store.load(build_id)) is not None and kept.base == pinned)
+    await queue.close()
+    shop.gate.set()
+    queue = await started()
+    assert (await done(queue, build_id)).base == pinned
+    assert [plan.base for plan in shop.begun] == [None, pinned, pinned], "killed, failed, made"
+    shop.layout.forget_image(build_id, str(shop.layout.image(build_id)))
+    for blob in (shop.layout.folder / "blobs" / "sha256").iterdir():
+        blob.unlink()
+    await queue.submit(request())
+    assert (await done(queue, build_id)).base == moved, "asked for anew, it is another build"
     await queue.close()
