@@ -80,6 +80,13 @@ def sweep(folder: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
+def sweep_all(folder: Path) -> None:
+    """The same in all that is below a folder, where notes are written too."""
+    for where, _, names in os.walk(folder):
+        if any(name.startswith(PARTIAL) for name in names):
+            sweep(Path(where))
+
+
 def sync_folder(folder: Path) -> None:
     """A rename is durable only once its folder is: see fsync(2)."""
     descriptor = os.open(folder, os.O_RDONLY)

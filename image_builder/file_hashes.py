@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import sqlite3
@@ -73,7 +74,7 @@ class FileHashes:
     def _remember(self, found: os.stat_result, digest: str) -> None:
         if time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) < _SETTLED_NS:
             return
-        with self._lock:
+        with self._lock, contextlib.suppress(sqlite3.OperationalError):  # no room for it: then it is read again
             self._rows.execute("insert or replace into hashes values (?,?,?,?,?,?)", (*_identity(found), digest))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import threading
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from image_builder.disk import locked, try_lock
+from image_builder.disk import full_disk_named, locked, try_lock
 
 
 class Leases:
@@ -84,12 +85,18 @@ class Leases:
 class _Lease:
     def __init__(self, folder: Path) -> None:
         self._path = folder / secrets.token_hex(8)
-        self._file: BinaryIO = self._path.open("xb", buffering=0)
+        with full_disk_named(folder, 0):
+            self._file: BinaryIO = self._path.open("xb", buffering=0)
         try_lock(self._file)
         self.names: set[str] = set()
 
     def add(self, name: str) -> None:
-        self._file.write(f"{name}\n".encode())
+        line, end = f"{name}\n".encode(), self._file.tell()
+        with full_disk_named(self._path.parent, len(line)):
+            if self._file.write(line) < len(line):  # half a name would spoil the next one, too
+                self._file.truncate(end)
+                self._file.seek(end)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.names.add(name)
 
     def close(self) -> None:

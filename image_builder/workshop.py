@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 
 from image_builder.contents_store import ContentsStore
+from image_builder.disk import sweep_all
 from image_builder.engines.engine import Engine
 from image_builder.errors import BuildError
 from image_builder.fetch import WheelStore
@@ -29,6 +30,7 @@ from image_builder.oci.google import GoogleCredentials
 from image_builder.oci.layout import Layout
 from image_builder.oci.pushed import Pushed
 from image_builder.oci.registries import Registries
+from image_builder.oci.registry_calls import Sleep
 from image_builder.pip_settings import PipSettings
 from image_builder.scratch import Scratch
 from image_builder.source_wheels import SourceWheels
@@ -36,10 +38,14 @@ from image_builder.source_wheels import SourceWheels
 
 @dataclass(frozen=True)
 class Network:
-    """How registries are reached. insecure: those that are spoken to without TLS, besides those on loopback."""
+    """How registries are reached. insecure: those that are spoken to without TLS, besides those on loopback.
+
+    sleep: waits between two tries.
+    """
 
     insecure: Sequence[str] = ()
     connect: Callable[[Mapping[str, str]], httpx.AsyncClient] = registry_client
+    sleep: Sleep = asyncio.sleep
 
 
 class Workshop:
@@ -103,6 +109,7 @@ class Workshop:
         workshop.index.prepare()
         workshop.wheels.prepare()
         workshop.contents.prepare()
+        sweep_all(folder)
         workshop.locks.mkdir(exist_ok=True)
         forget_open_locks(workshop.locks)
         workshop.scratch.prepare()
@@ -119,6 +126,7 @@ class Workshop:
             lambda: self._network.connect(environ),
             self._credentials,
             insecure=self._network.insecure,
+            sleep=self._network.sleep,
         )
 
     def close(self) -> None:
