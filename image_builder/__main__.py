@@ -77,7 +77,8 @@ async def serve(settings: Settings, workshop: Workshop, maker: Maker) -> None:
 
 
 def network_of(settings: Settings) -> Network:
-    return Network(tuple(name.strip() for name in settings.insecure_registries.split(",") if name.strip()))
+    insecure = tuple(name.strip() for name in settings.insecure_registries.split(",") if name.strip())
+    return Network(insecure, shares_layers=settings.layer_notes)
 
 
 def workshop_of(settings: Settings, engines: Callable[[Layout], Sequence[Engine]]) -> Workshop:

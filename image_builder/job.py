@@ -13,6 +13,7 @@ from image_builder.oci.registries import Registries
 from image_builder.plan import BuildPlan
 from image_builder.progress import LayerBoard
 from image_builder.publish import Publisher
+from image_builder.shared_layers import SharedLayers
 from image_builder.workshop import Workshop
 
 Step = Literal["base", "resolve", "fetch", "layers", "assemble", "push"]
@@ -47,6 +48,7 @@ class Job:
     registries: Registries
     foundation: Foundation | None = None
     publisher: Publisher | None = None
+    shared: SharedLayers | None = None
 
     @property
     def base(self) -> BaseImage | None:

@@ -30,10 +30,28 @@ async def layers_ready(job: Job, planned: Planned) -> list[Layer]:
 
 
 async def layer_ready(job: Job, layer: LayerPlan, planned: Planned) -> Layer:
+    """Raises as `layers_ready`."""
+    if shared := await _shared(job, layer, planned):
+        return shared
     made = await _here(job, layer, planned)
     if job.publisher is not None:
         await job.publisher.layer(made.digest, layer)
+    if job.shared is not None:
+        await job.shared.note(layer, made)
     return made
+
+
+async def _shared(job: Job, layer: LayerPlan, planned: Planned) -> Layer | None:
+    """A layer of another machine, in the target's repository now."""
+    there = planned.shared.get(layer.key)
+    if there is None or job.publisher is None or job.shared is None:
+        return None
+    outcome = await job.publisher.taken_over(there.digest, job.shared.repository)
+    if outcome is None:
+        return None
+    job.board.settle(layer, there, "reused")
+    job.board.publish(layer, outcome if outcome == "mounted" else None)
+    return there
 
 
 async def _all(job: Job, planned: Planned, layers: Sequence[LayerPlan]) -> list[Layer]:

@@ -119,7 +119,7 @@ def _publishing(job: Job) -> Job:
     workshop, target = job.workshop, parse(job.plan.request.push)
     sending = Sending(job.registries, workshop.layout, workshop.pushed, workshop.making, job.board.publish)
     notes = LayerNotes(job.registries, target, job.report.log)
-    shared = SharedLayers(target.registry, notes, workshop.pushed, workshop.index) if workshop.shares_layers else None
+    shared = SharedLayers(notes, workshop.pushed, workshop.index) if workshop.shares_layers else None
     return replace(job, publisher=Publisher(target, sending, job.base), shared=shared)
 
 

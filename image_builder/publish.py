@@ -8,8 +8,10 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from image_builder.contract import LayerState
+from image_builder.errors import BuildError
 from image_builder.layer_plan import LayerPlan
 from image_builder.oci.base import BaseImage, fetch_layer
 from image_builder.oci.image import MANIFEST_TYPE
@@ -63,6 +65,17 @@ class Publisher:
             )
             self._with.told(layer, None if outcome == "reused" else outcome, 0)
             await in_thread(lambda _: self._with.pushed.remember(self._target, digest, anew=outcome == "uploaded"))
+
+    async def taken_over(self, digest: str, repository: str) -> Literal["reused", "mounted"] | None:
+        """Have a layer be in the target's repository that lies in another one; None if that cannot be."""
+        registry = self._with.registries.of(self._target)
+        async with self._slots:
+            try:
+                if await registry.has_blob(self._target, digest):
+                    return "reused"
+                return "mounted" if await registry.mount(self._target, digest, repository) else None
+            except BuildError:
+                return None  # it is then made here, and the registry has its say when it is sent
 
     async def image(self, manifest: str) -> str:
         """Publish the image under the target's tag; its name there, by digest.

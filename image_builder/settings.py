@@ -46,6 +46,10 @@ class Settings(BaseSettings):
     insecure_registries: str = Field(
         default="", description="`host:port,…` of registries that are spoken to without TLS; loopback always is."
     )
+    layer_notes: bool = Field(
+        default=True,
+        description="Note packages' layers in `cloud-deploy-layers` beside what is published, and use those of others.",
+    )
     cache_max_bytes: Annotated[int, BeforeValidator(byte_count)] = Field(
         default=20 * 2**30,
         ge=0,

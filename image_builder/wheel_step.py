@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from image_builder.interpreters import here, libc_here
 from image_builder.job import Job
 from image_builder.layer_plan import LayerPlan, bytecode_layers, file_layers, over, wheel_layers
+from image_builder.layers.index import Layer
 from image_builder.lock import UNKNOWN_BASE, Lock, PinnedWheel
 from image_builder.oci.software import Libc
 from image_builder.resolve import Wishes, check_built, forget, resolve
@@ -18,13 +19,14 @@ from image_builder.work import in_thread
 @dataclass(frozen=True, slots=True)
 class Planned:
     """The layers on top of the base, from the lowest up. sizes: sha256 -> bytes of each wheel. absent: sha256 of the
-    wheels that were not here when the build began.
+    wheels that were not here when the build began. shared: layers of other machines, by content key.
     """
 
     lock: Lock
     layers: tuple[LayerPlan, ...]
-    sizes: Mapping[str, int]
-    absent: frozenset[str]
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    absent: frozenset[str] = frozenset()
+    shared: Mapping[str, Layer] = field(default_factory=dict)
 
     def expected(self, layer: LayerPlan) -> int:
         """About how many bytes go into a layer."""
@@ -48,7 +50,8 @@ async def planned_layers(job: Job) -> Planned:
     await in_thread(lambda _: job.workshop.index.remember_wheel_sizes(sizes))
     layers = _layers(job, lock, sizes)
     job.board.expect(layers)
-    return Planned(lock, tuple(layers), sizes, absent)
+    shared = await job.shared.find(layers) if job.shared else {}
+    return Planned(lock, tuple(layers), sizes, absent, shared)
 
 
 async def forget_lock(job: Job) -> None:

@@ -40,12 +40,14 @@ from image_builder.source_wheels import SourceWheels
 class Network:
     """How registries are reached. insecure: those that are spoken to without TLS, besides those on loopback.
 
-    sleep: waits between two tries.
+    sleep: waits between two tries. shares_layers: layers of packages are noted where images are published to, and
+    looked for there.
     """
 
     insecure: Sequence[str] = ()
     connect: Callable[[Mapping[str, str]], httpx.AsyncClient] = registry_client
     sleep: Sleep = asyncio.sleep
+    shares_layers: bool = True
 
 
 class Workshop:
@@ -78,6 +80,7 @@ class Workshop:
         self.slots = asyncio.Semaphore(max(2, os.cpu_count() or 2))
         self.pushed = Pushed(folder / "pushed")
         self.engines = tuple(engines(self.layout))
+        self.shares_layers = network.shares_layers
         self._network = network
         self._credentials = GoogleCredentials(DockerConfig(environ), environ)
         self._environ = environ

@@ -68,6 +68,7 @@ class LayerNotes:
         folder = target.repository.rpartition("/")[0]
         self.repository = f"{folder}/{_NAME}" if folder else _NAME
         """Where the layers lie, to be mounted from."""
+        self.home = f"{target.registry}/{self.repository}"
         self._registries = registries
         self._target = target
         self._log = log
@@ -75,6 +76,7 @@ class LayerNotes:
         self._tags: Tags | None = None
         self._unsound: set[str] = set()
         self._told: set[str] = set()
+        self._refused = False
 
     async def look_up(self, keys: Collection[str]) -> dict[str, Layer]:
         """The layers with these keys (`LayerPlan.key`) that `repository` has; the others are left out.
@@ -86,14 +88,20 @@ class LayerNotes:
             await self._bounded(self._seconds, self._find(keys, found))
         return found
 
-    async def note(self, layers: Mapping[str, Layer]) -> None:
+    async def note(self, layers: Mapping[str, Layer]) -> bool:
         """Write down, by their keys, layers whose blobs the target has; those that are noted stay as they are.
 
-        One call where all are noted; else four for each that is not.
+        One call where all are noted; else four for each that is not. Once it was refused, it is not tried again.
         No layer is sent: where the registry does not mount them from the target's repository, there are no notes.
+
+        Returns:
+            True if all are noted.
         """
-        if layers and not self._left_alone:
-            await self._bounded(_NOTE_SECONDS, self._write_all(layers))
+        if self._left_alone or self._refused:
+            return False
+        noted = not layers or await self._bounded(_NOTE_SECONDS, self._write_all(layers))
+        self._refused = not noted
+        return noted
 
     @property
     def _left_alone(self) -> bool:
@@ -178,14 +186,17 @@ class LayerNotes:
 
     # -- trouble -----------------------------------------------------------------------------------------------
 
-    async def _bounded(self, seconds: float, work: Coroutine[Any, Any, None]) -> None:
+    async def _bounded(self, seconds: float, work: Coroutine[Any, Any, None]) -> bool:
+        """True if it was done."""
         try:
             async with asyncio.timeout(seconds):
                 await work
+            return True
         except TimeoutError:
             self._tell(f"{self._at()} takes longer than {seconds:g} s to say which layers it has, or to note them")
         except (BuildError, httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             self._tell(f"{self._at()} does not help with layers of other machines: {error}")
+        return False
 
     def _tell(self, line: str) -> None:
         if line not in self._told:

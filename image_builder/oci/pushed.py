@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 from image_builder.disk import write_whole
+from image_builder.layers.index import Layer
 from image_builder.oci.reference import Reference
 
 
@@ -29,6 +32,18 @@ class Pushed:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, reference.repository.encode())
 
-    def _path(self, registry: str, digest: str) -> Path:
-        name = hashlib.sha256(registry.encode()).hexdigest()[:16]
+    def layer(self, home: str, key: str) -> Layer | None:
+        """The layer with a content key that is noted in a repository (`registry/name`)."""
+        try:
+            return Layer(**json.loads(self._path(home, f"{key}.layer").read_bytes()))
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+
+    def remember_layer(self, home: str, key: str, layer: Layer) -> None:
+        path = self._path(home, f"{key}.layer")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(asdict(layer)).encode())
+
+    def _path(self, where: str, digest: str) -> Path:
+        name = hashlib.sha256(where.encode()).hexdigest()[:16]
         return self._folder / name / digest.removeprefix("sha256:")

@@ -11,6 +11,7 @@ import secrets
 import subprocess
 import tarfile
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +245,63 @@ async def test_what_is_published_can_be_read_and_nothing_is_sent_twice(
     _, notes = await made(workshop, root, base, push=f"{registry}/{somewhere}/other:1")
     assert set(notes.states.values()) == {"mounted"}
     assert wire.sent < 10_000
+
+
+async def test_a_second_machine_neither_makes_nor_sends_what_the_first_did(
+    root: Path, links: Path, tmp_path: Path, registry: str, somewhere: str, wire: Wire
+) -> None:
+    """torch is made and sent once in a company's life, not once for each machine that builds."""
+    base, folder = tiny_base(registry, f"{somewhere}/base"), f"{registry}/{somewhere}"
+
+    def machine(name: str) -> Workshop:
+        return Workshop.open(tmp_path / name, offline(links), Network(connect=wire.connect))
+
+    with closing(machine("one")) as first, closing(machine("two")) as second:
+        await made(first, root, base, push=f"{folder}/model:1")
+        wire.sent = 0
+        _, notes = await made(second, root, base, push=f"{folder}/other:1")
+        assert notes.layers["2 packages"].origin == "reused"
+        assert notes.states["2 packages"] == "mounted"
+        wheels = next(row for row in notes.layers.values() if row.kind == "wheels")
+        assert wheels.digest and not second.layout.has(wheels.digest)
+
+        wire.asked.clear()
+        make_project(root, {"app.py": "print('changed')\n"})
+        _, notes = await made(second, root, base, push=f"{folder}/other:1")
+        assert [name for name, state in notes.states.items() if state == "uploaded"] == ["program"]
+        assert not [line for line in wire.asked if "cloud-deploy-layers" in line], "what is known is asked for again"
+        kept, _ = await made(second, root, base)
+        assert is_whole(second.layout, kept.digest), "an image that stays here is made here"
+
+
+async def test_notes_of_layers_that_are_gone_help_nobody_and_hurt_nobody(
+    root: Path, links: Path, tmp_path: Path, registry: str, somewhere: str, wire: Wire
+) -> None:
+    """Registries are cleaned up, and forbid mounts."""
+    base, push = tiny_base(registry, f"{somewhere}/base"), f"{registry}/{somewhere}/model:1"
+
+    def no_mounts(request: httpx.Request) -> httpx.Response | None:
+        return (
+            httpx.Response(403) if "mount=" in str(request.url) and "cloud-deploy-layers" in str(request.url) else None
+        )
+
+    with closing(Workshop.open(tmp_path / "one", offline(links), Network(connect=wire.connect))) as first:
+        await made(first, root, base, push=push)
+    with closing(Workshop.open(tmp_path / "two", offline(links), Network(connect=wire.connect))) as second:
+        wire.fault = no_mounts
+        image, notes = await made(second, root, base, push=f"{registry}/{somewhere}/other:1")
+        assert notes.layers["2 packages"].origin == "built" and image.pushed
+        assert is_whole(second.layout, image.digest)
+
+
+async def test_without_notes_nothing_is_written_beside_the_image(
+    root: Path, links: Path, tmp_path: Path, registry: str, somewhere: str, wire: Wire
+) -> None:
+    """LAYER_NOTES=0 is for registries whose readers shall not see each other's packages."""
+    network = Network(connect=wire.connect, shares_layers=False)
+    with closing(Workshop.open(tmp_path / "one", offline(links), network)) as workshop:
+        await made(workshop, root, "scratch", push=f"{registry}/{somewhere}/model:1")
+    assert not [line for line in wire.asked if "cloud-deploy-layers" in line]
 
 
 async def test_a_base_of_another_registry_is_carried_over(
