@@ -15,8 +15,8 @@ class BuildError(Exception):
     def __init__(self, cause: str, fix: str, *, code: str | None = None, retryable: bool | None = None) -> None:
         self.problem = Problem(
             code=code or self.code,
-            cause=cause,
-            fix=fix,
+            cause=one_line(cause),
+            fix=one_line(fix),
             retryable=self.retryable if retryable is None else retryable,
         )
         super().__init__(str(self.problem))
@@ -85,3 +85,17 @@ class Stopping(BuildError):
     code = "stopping"
     http_status = 503
     retryable = True
+
+
+def one_line(text: str) -> str:
+    """What cannot be shown is written as python writes it: names of files may hold any bytes, and orders to a terminal.
+
+    Bytes of a name that are not UTF-8 become `\\xff`.
+    """
+    return text if text.isprintable() else "".join(sign if sign.isprintable() else _escaped(sign) for sign in text)
+
+
+def _escaped(sign: str) -> str:
+    if "\udc80" <= sign <= "\udcff":  # https://peps.python.org/pep-0383/
+        return f"\\x{ord(sign) - 0xDC00:02x}"
+    return sign.encode("unicode_escape").decode()

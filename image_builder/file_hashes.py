@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+from image_builder.real_path import open_real
 from image_builder.work import StopFlag
 
 _CHUNK = 1 << 20
@@ -34,20 +35,20 @@ class FileHashes:
         self._rows.execute(_SCHEMA)
 
     def sha256(self, path: Path, flag: StopFlag | None = None) -> str:
-        """Hex digest of a regular file; links are not followed.
+        """Hex digest of a regular file, of as many bytes as it had when it was opened; no part of `path` may be a link.
 
         Raises:
             OSError: it cannot be read, or is no regular file.
         """
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb", buffering=0) as file:
+        descriptor = open_real(path)
+        with os.fdopen(descriptor, "rb", buffering=0):
             before = os.fstat(descriptor)
             if not stat.S_ISREG(before.st_mode):
                 raise OSError(f"not a regular file: {path}")
-            known = self._lookup(before)
+            known = self.known(before)
             if known is not None:
                 return known
-            digest = _digest(file.fileno(), flag)
+            digest = _digest(descriptor, before.st_size, flag)
             if _identity(os.fstat(descriptor)) == _identity(before):
                 self._remember(before, digest)
             return digest
@@ -63,7 +64,8 @@ class FileHashes:
         with self._lock:
             self._rows.close()
 
-    def _lookup(self, found: os.stat_result) -> str | None:
+    def known(self, found: os.stat_result) -> str | None:
+        """Hex digest of a regular file that was read before and is as it was then."""
         with self._lock:
             row = self._rows.execute(
                 "select sha256 from hashes where device=? and inode=? and size=? and changed=? and modified=?",
@@ -84,10 +86,12 @@ def _identity(found: os.stat_result) -> tuple[int, int, int, int, int]:
     return found.st_dev, inode, found.st_size, found.st_ctime_ns, found.st_mtime_ns
 
 
-def _digest(descriptor: int, flag: StopFlag | None) -> str:
+def _digest(descriptor: int, left: int, flag: StopFlag | None) -> str:
+    """Of `left` bytes: a file that grows as fast as it is read would never end."""
     digest = hashlib.sha256()
-    while chunk := os.read(descriptor, _CHUNK):
+    while chunk := os.read(descriptor, min(left, _CHUNK)):
         digest.update(chunk)
+        left -= len(chunk)
         if flag is not None:
             flag.check()
     return digest.hexdigest()

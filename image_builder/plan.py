@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import posixpath
+import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement
@@ -17,6 +19,7 @@ from image_builder.engines.apt import SystemPackage, system_packages
 from image_builder.engines.context import DOCKERFILE
 from image_builder.errors import BadBuildRequest
 from image_builder.file_hashes import FileHashes
+from image_builder.image_path import fault
 from image_builder.interpreters import Interpreter
 from image_builder.oci.reference import parse
 from image_builder.project_lock import ProjectLock, read_project_lock
@@ -26,7 +29,11 @@ from image_builder.work import StopFlag
 FORMAT = 3
 """Part of every key: raised when the same inputs shall give another image than before."""
 
+_WORKDIR_MAX = 512
+"""Bytes. Below it stand paths of the project, and Linux takes 4096 in all."""
+_ENTRY_FIELDS = sorted(field.name for field in fields(SourceFile))
 _HOME = "/workspace"
+_CREDENTIALS = re.compile(r"//[^/?#]*@")
 _RESERVED = ("/opt/venv", "/opt/cloud-deploy")
 
 
@@ -121,11 +128,20 @@ def plan_key(
     everything = {
         "format": FORMAT,
         "request": asked,
-        "entries": [asdict(entry) for entry in entries],
+        "entries": [],
         "bytecode": compiler.magic if compiler else None,
         "lock": lock.text if lock else None,
     }
-    return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
+    before, mark, after = json.dumps(everything, sort_keys=True).partition('"entries": [')
+    digest = hashlib.sha256(f"{before}{mark}".encode())
+    for count, entry in enumerate(entries):  # one by one: there may be hundreds of thousands
+        digest.update(f"{', ' if count else ''}{_entry_json(entry)}".encode())
+    digest.update(after.encode())
+    return digest.hexdigest()
+
+
+def _entry_json(entry: SourceFile) -> str:
+    return json.dumps({name: getattr(entry, name) for name in _ENTRY_FIELDS})
 
 
 def resolve_argv(argv: tuple[str, ...]) -> tuple[str, ...]:
@@ -163,7 +179,15 @@ def check_requirement(requirement: Requirement) -> PythonRequirement:
         BadBuildRequest: names the line of the file it comes from.
     """
     where = f"{requirement.origin}: " if requirement.origin else ""
+    if _CREDENTIALS.search(requirement.text):
+        raise BadBuildRequest(
+            f"{where}a requirement's address holds a name or password, which would be told to all who see the build",
+            "Give the credentials to the builder's host instead, e.g. in ~/.netrc, and take them out of the address.",
+            code="credentials_in_requirement",
+        )
     try:
+        if not requirement.text.replace("\t", " ").isprintable():
+            raise InvalidRequirement("it holds a control character")
         parsed = PythonRequirement(requirement.text)
     except InvalidRequirement as error:
         raise BadBuildRequest(
@@ -214,7 +238,8 @@ def _check_supported(request: BuildRequest) -> None:
 def _check_workdir(workdir: str) -> None:
     path = posixpath.normpath(posixpath.join(_HOME, workdir))
     forbidden = path in ("/", "//", "/opt") or any(path == top or path.startswith(f"{top}/") for top in _RESERVED)
-    if forbidden or "\0" in workdir or ".." in workdir.split("/"):
+    held = fault(path.strip("/")) is None and path.isprintable() and len(os.fsencode(path)) <= _WORKDIR_MAX
+    if forbidden or not held or ".." in workdir.split("/"):
         raise BadBuildRequest(
             f"the program cannot live in {workdir[:200]!r}",
             "Set deploy.workdir to a folder of its own, e.g. /workspace.",
@@ -243,7 +268,7 @@ def _source_folder(relative: str, shared_root: Path) -> Path:
 
 def _weight_path(path: str) -> str:
     cleaned = posixpath.normpath(path)
-    if not path or cleaned.startswith(("/", "../")) or cleaned in (".", ".."):
+    if not path or "\0" in path or cleaned.startswith(("/", "../")) or cleaned in (".", ".."):
         raise BadBuildRequest(
             f"the weights {path[:200]!r} are not a file of the project",
             "Name a file by its path relative to the program folder.",

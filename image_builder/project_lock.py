@@ -23,6 +23,7 @@ from packaging.version import InvalidVersion, Version
 
 from image_builder.contract import Requirement
 from image_builder.errors import BadBuildRequest, BuildError, ResolveFailed
+from image_builder.real_path import read_small
 
 _LARGEST = 4 << 20
 _OPTION = re.compile(r"\s--hash[= ](\S+)")
@@ -91,8 +92,7 @@ def read_project_lock(source: Path, name: str, shared_root: Path) -> ProjectLock
     if not path.is_relative_to(home) or not path.is_relative_to(shared_root.resolve()) or cleaned.count("..") > 1:
         raise _not_usable(name, "is outside the project")
     try:
-        with path.open("rb") as file:
-            data = file.read(_LARGEST + 1)
+        data = read_small(path, _LARGEST)
         if len(data) > _LARGEST:
             raise _not_usable(name, f"has more than {_LARGEST} bytes")
         return ProjectLock(cleaned.removeprefix("../"), data.decode())

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import pathspec
+from typing import Literal
 
 from image_builder.errors import BadBuildRequest, SourceChanged
 from image_builder.file_hashes import FileHashes
+from image_builder.ignore_file import IGNORE_FILE, Ignored, ignored_files
+from image_builder.image_path import fault
+from image_builder.real_path import open_real
 from image_builder.work import StopFlag
 
-IGNORE_FILE = ".dockerignore"
 _NEVER = frozenset({"__pycache__", ".git"})
 """Made anew by whoever needs them; never part of a program."""
 _NOT_AT_TOP = frozenset({"deployment.yaml"})
@@ -48,85 +49,66 @@ def read_tree(
         keep: paths (files or folders) that stay in although `.dockerignore` names them.
 
     Raises:
-        BadBuildRequest: a link that leads out of `root`, a device, a socket, an unreadable file.
+        BadBuildRequest: a link that leads out of `root`, a device, a socket, an unreadable file, a name that no
+            image can hold.
         SourceChanged: something vanished meanwhile.
     """
-    ignored = ignore_rules(_ignore_lines(root))
+    ignored = ignored_files(root)
     entries = []
-    for path, entry in sorted(_walk(root), key=lambda row: os.fsencode(row[0])):
+    for path, found in _walk(root, ignored):
         if flag is not None:
             flag.check()
-        if _kept(path, keep) or not ignored.match_file(path):
-            entries.append(_read(root, path, entry, hashes, flag))
-    return tuple(entries)
-
-
-def ignore_rules(lines: list[str]) -> pathspec.PathSpec[Any]:
-    """The rules of a `.dockerignore`: https://docs.docker.com/build/concepts/context/#dockerignore-files
-
-    As there: patterns start at the top of the project, the last one that matches decides, `!` takes back in.
-    Unlike there: `[!a]` negates as `[^a]` does, and a pattern may not climb out of the project and back in.
-    """
-    return pathspec.PathSpec.from_lines("gitignore", [_anchored(line) for line in lines])
-
-
-def _anchored(line: str) -> str:
-    text = line.strip()
-    if not text or text.startswith("#"):
-        return ""
-    negated, text = text.startswith("!"), text.removeprefix("!").strip()
-    cleaned = posixpath.normpath(text).lstrip("/")
-    if cleaned in ("", "."):
-        return ""
-    return f"{'!' if negated else ''}/{cleaned}"
-
-
-def _ignore_lines(root: Path) -> list[str]:
-    try:
-        return (root / IGNORE_FILE).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return []
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadBuildRequest(
-            f"cannot read {IGNORE_FILE}: {error}", "Make it a readable UTF-8 text file, or remove it."
-        ) from error
+        if _kept(path, keep) or not ignored(path):
+            _check_name(path)
+            entries.append(_read(root, path, found, hashes, flag))
+    return tuple(sorted(entries, key=lambda entry: os.fsencode(entry.path)))
 
 
 def _kept(path: str, keep: frozenset[str]) -> bool:
     return any(path == wanted or path.startswith(f"{wanted}/") for wanted in keep)
 
 
-def _walk(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """(path, entry) of all that is no folder, and of empty folders."""
-    waiting: list[tuple[str, os.DirEntry[str] | None]] = [("", None)]
+def _walk(root: Path, ignored: Ignored) -> Iterator[tuple[str, os.stat_result]]:
+    """(path, what it is) of all that is no folder, and of empty folders."""
+    waiting: list[tuple[str, os.stat_result | None]] = [("", None)]
     while waiting:
         folder, itself = waiting.pop()
-        rows = [row for row in _scan(root, folder) if row.name not in _NEVER]
+        rows = _scan(root, folder, ignored)
         if not rows and itself is not None:
             yield folder, itself
-        for entry in rows:
-            path = f"{folder}/{entry.name}" if folder else entry.name
-            if entry.is_dir(follow_symlinks=False):
-                waiting.append((path, entry))
+        for name, found in rows:
+            path = f"{folder}/{name}" if folder else name
+            if stat.S_ISDIR(found.st_mode):
+                waiting.append((path, found))
             elif path not in _NOT_AT_TOP:
-                yield path, entry
+                yield path, found
 
 
-def _scan(root: Path, folder: str) -> list[os.DirEntry[str]]:
+def _scan(root: Path, folder: str, ignored: Ignored) -> list[tuple[str, os.stat_result]]:
     try:
-        with os.scandir(root / folder) as found:
-            return list(found)
-    except FileNotFoundError as error:
-        raise _vanished(folder) from error
+        descriptor = open_real(root / folder, os.O_DIRECTORY)
+        try:
+            with os.scandir(descriptor) as found:
+                return [(row.name, row.stat(follow_symlinks=False)) for row in found if row.name not in _NEVER]
+        finally:
+            os.close(descriptor)
     except OSError as error:
-        raise _unreadable(folder, error) from error
+        if isinstance(error, PermissionError) and folder and ignored(folder):
+            return []
+        raise _trouble(folder, error) from error
 
 
-def _read(root: Path, path: str, entry: os.DirEntry[str], hashes: FileHashes, flag: StopFlag | None) -> SourceFile:
+def _check_name(path: str) -> None:
+    if wrong := fault(path):
+        raise BadBuildRequest(
+            f"{path[:300]} {wrong}", f"Rename it, or name it in {IGNORE_FILE}.", code="source_bad_name"
+        )
+
+
+def _read(root: Path, path: str, found: os.stat_result, hashes: FileHashes, flag: StopFlag | None) -> SourceFile:
+    if stat.S_ISDIR(found.st_mode):
+        return SourceFile(path, "folder", mode=0o755)
     try:
-        found = entry.stat(follow_symlinks=False)
-        if stat.S_ISDIR(found.st_mode):
-            return SourceFile(path, "folder", mode=0o755)
         if stat.S_ISLNK(found.st_mode):
             return SourceFile(path, "link", target=_link_target(root, path))
         if not stat.S_ISREG(found.st_mode):
@@ -135,16 +117,17 @@ def _read(root: Path, path: str, entry: os.DirEntry[str], hashes: FileHashes, fl
                 f"Remove it from the project, or name it in {IGNORE_FILE}.",
                 code="source_not_a_file",
             )
+        sha256 = hashes.known(found) or hashes.sha256(root / path, flag)
         mode = 0o755 if found.st_mode & stat.S_IXUSR else 0o644
-        return SourceFile(path, "file", mode, found.st_size, hashes.sha256(root / path, flag))
-    except FileNotFoundError as error:
-        raise _vanished(path) from error
+        return SourceFile(path, "file", mode, found.st_size, sha256)
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise _trouble(path, error) from error
 
 
 def _link_target(root: Path, path: str) -> str:
-    """The link's text; an absolute one is made relative, since the project lies elsewhere in the image."""
+    """The link's text; one that is absolute, or passes what lies around the project, is made anew from where it leads
+    to, since the project lies elsewhere in the image.
+    """
     link = root / path
     text = os.readlink(link)  # noqa: PTH115 - Path.readlink would normalise the text
     real = os.path.realpath(link)
@@ -154,9 +137,16 @@ def _link_target(root: Path, path: str) -> str:
             f"Copy what it points to into the project, or name the link in {IGNORE_FILE}.",
             code="link_outside",
         )
-    if not text.startswith("/"):
+    folder = posixpath.dirname(path)
+    if not text.startswith("/") and posixpath.normpath(posixpath.join(folder, text)).split("/")[0] != "..":
         return text
-    return posixpath.relpath(posixpath.relpath(real, root), posixpath.dirname(path) or ".")
+    return posixpath.relpath(posixpath.relpath(real, root), folder or ".")
+
+
+def _trouble(path: str, error: OSError) -> BadBuildRequest | SourceChanged:
+    if isinstance(error, FileNotFoundError | NotADirectoryError) or error.errno == errno.ELOOP:
+        return _vanished(path)
+    return _unreadable(path, error)
 
 
 def _vanished(path: str) -> SourceChanged:

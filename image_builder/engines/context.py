@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from image_builder.errors import SourceChanged
+from image_builder.real_path import open_real
 from image_builder.source_tree import SourceFile
 
 DOCKERFILE = "Dockerfile"
@@ -83,7 +84,7 @@ def _content(folder: Path, file: SourceFile) -> Iterator[bytes]:
         return
     digest, left = hashlib.sha256(), file.size
     try:
-        descriptor = os.open(folder / file.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = open_real(folder / file.path)
     except OSError as error:
         raise _changed(file) from error
     with os.fdopen(descriptor, "rb") as source:

@@ -14,6 +14,7 @@ from pathlib import Path
 from image_builder.errors import SourceChanged
 from image_builder.layers.gzip_chain import GzipChain
 from image_builder.layers.tar import Bytes, Entry
+from image_builder.real_path import open_real
 from image_builder.source_tree import SourceFile
 from image_builder.work import StopFlag
 
@@ -83,7 +84,7 @@ class DiskFile:
 
     def _open(self) -> int:
         try:
-            return os.open(self.root / self.file.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            return open_real(self.root / self.file.path)
         except OSError as error:
             raise self._changed() from error
 
