@@ -45,6 +45,7 @@ class Engine:
         if not self.buildx:
             return engine
         told = [line.split()[-1] for line in self.run("buildx", "inspect").splitlines() if "BuildKit version" in line]
+        told = [word for word in told if not word.startswith("v0.0.0")]  # Debian's does not know
         return " ".join([engine, *(f"with BuildKit {word}" for word in told)])
 
     def caches(self) -> set[str]:
@@ -106,8 +107,9 @@ def engine_of(programs: Path, folder: Path) -> Iterator[Engine]:
 
 
 def _program(programs: Path, name: str) -> str:
+    """A flat folder, or the tree of unpacked packages, where an init script has the same name."""
     for path in sorted(programs.rglob(name)):
-        if path.is_file() and os.access(path, os.X_OK):
+        if path.parent.name != "init.d" and path.is_file() and os.access(path, os.X_OK):
             return str(path)
     raise RuntimeError(f"no {name} in {programs}")
 

@@ -11,7 +11,7 @@ from typing import Protocol
 from bench.images.meter import Figures, Meter, Watched
 from bench.images.ours import Ours
 from bench.images.registry import Registry, serving
-from bench.images.workload import AGAIN, SCENARIOS, Project, Workload, make_workload
+from bench.images.workload import AGAIN, EMPTY, SCENARIOS, Project, Workload, make_workload
 
 Tell = Callable[[str], None]
 
@@ -25,7 +25,7 @@ class Candidate(Protocol):
     def version(self) -> str: ...
 
     def ready(self, registry: Registry, shared: Path) -> AbstractContextManager[Watched]:
-        """With its caches empty, until the end of the round; what it made is gone then."""
+        """With the base there and its caches empty, until the end of the round; what it made is gone then."""
 
     def build(self, project: Project, scenario: str) -> None:
         """Build the project's image and push it as <registry>/<project.name>:latest."""
@@ -56,6 +56,9 @@ class Setting:
     def workload(self) -> Workload:
         return make_workload(self.folder / "shared", self.first, self.second, self.weights)
 
+    def registry(self) -> AbstractContextManager[Registry]:
+        return serving(self.folder / "registry", self.seed)
+
 
 def measure(candidates: Sequence[Candidate], setting: Setting, rounds: int, tell: Tell) -> Results:
     """Round by round, the candidates in turning order. One that fails is left out from then on."""
@@ -78,12 +81,15 @@ def measure(candidates: Sequence[Candidate], setting: Setting, rounds: int, tell
 
 def _round(candidate: Candidate, setting: Setting, number: int) -> Iterator[tuple[str, Figures]]:
     workload, shared = setting.workload(), setting.folder / "shared"
-    with serving(setting.folder / "registry", setting.seed) as registry:
+    if isinstance(candidate, Ours):
+        with setting.registry() as registry, candidate.empty(registry, shared) as watched:
+            yield EMPTY, _timed(candidate, workload.first, EMPTY, registry, watched)
+    with setting.registry() as registry:
         with candidate.ready(registry, shared) as watched:
             for scenario in SCENARIOS:
                 yield scenario, _timed(candidate, workload.step(scenario, number), scenario, registry, watched)
         if isinstance(candidate, Ours):
-            with candidate.ready(registry, shared) as watched:
+            with candidate.empty(registry, shared) as watched:
                 yield AGAIN, _timed(candidate, workload.first, AGAIN, registry, watched)
 
 
@@ -101,8 +107,8 @@ def measure_memory(ours: Ours, setting: Setting, sizes: Sequence[int]) -> dict[i
         workload = replace(setting, first=(), second=(), weights=0).workload()
         workload.first.reweigh(size)
         with (
-            serving(setting.folder / "registry", setting.seed) as registry,
-            ours.ready(registry, setting.folder / "shared") as watched,
+            setting.registry() as registry,
+            ours.empty(registry, setting.folder / "shared") as watched,
         ):
             found[size] = _timed(ours, workload.first, "cold", registry, watched)
     return found

@@ -23,8 +23,8 @@ ONE_MORE = "tabulate"
 """A small dependency, of pure python and without dependencies of its own."""
 WEIGHTS = "weights.bin"
 SCENARIOS = ("cold", "nothing changed", "one line", "one dependency", "1 MB of weights", "second project")
-AGAIN = "second machine"
-"""Ours alone: an empty builder asks for what the registry has."""
+EMPTY, AGAIN = "cold, without base", "second machine"
+"""Ours alone: a builder that does not know the base either; and one that asks for what the registry has all of."""
 
 _MEGABYTE = 10**6
 
