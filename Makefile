@@ -14,7 +14,7 @@ help:
 	@echo "make demo ONCE=1          stops by itself; exit 0 only if the service answered rightly"
 	@echo "make test                 every test that can run here, with the reasons for those that cannot"
 	@echo "make check                format, lint, types, imports, nothing of this machine in the repository"
-	@echo "make bench                requests per second beside a bare route; images beside buildah, where that is installed"
+	@echo "make bench                requests per second beside a bare route; images beside docker, BuildKit and buildah (an hour)"
 	@echo "make clean                removes the environment and what demos and tests left"
 
 demo: install

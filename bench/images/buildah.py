@@ -60,7 +60,7 @@ class Buildah:
         return self._driver
 
     def _clear(self) -> None:
-        mounted = Path(f"{self._store}/root/overlay")  # the driver's own folder, on itself
+        mounted = self._store / "root" / "overlay"  # the driver's own folder, on itself
         if mounted.is_mount():
             command("umount", str(mounted))
         shutil.rmtree(self._store, ignore_errors=True)

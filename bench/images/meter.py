@@ -24,11 +24,14 @@ _GROUPS = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one build. Bytes; `sent` is what the registry holds more."""
+    """Of one build. Bytes; `daemons` is the memory of the daemons' own processes, without their children and
+    clients; `sent` is what the registry holds more.
+    """
 
     seconds: float
     processor: float
     memory: int
+    daemons: int = 0
     sent: int = 0
 
 
@@ -65,8 +68,8 @@ class Meter:
         processor = self._processor_seconds() - self._processor
         self._over.set()
         self._sampler.join()
-        peak = max([self._peak, *(_status(pid, "VmHWM") for pid in self._watched.daemons)])
-        self.figures = Figures(seconds, processor, peak)
+        daemons = sum(_status(pid, "VmHWM") for pid in self._watched.daemons)
+        self.figures = Figures(seconds, processor, max(self._peak, daemons), daemons)
 
     def _processor_seconds(self) -> float:
         children = resource.getrusage(resource.RUSAGE_CHILDREN)
