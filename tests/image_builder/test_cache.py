@@ -25,6 +25,8 @@ from image_builder.kept_image import is_whole
 from image_builder.leases import Leases
 from image_builder.oci.image import descriptor
 from image_builder.oci.layout import Layout
+from image_builder.oci.pushed import Pushed
+from image_builder.oci.reference import parse
 from image_builder.pipeline import build
 from image_builder.work import StopFlag
 from image_builder.workshop import Workshop
@@ -222,6 +224,33 @@ def test_a_published_image_may_miss_its_base(tmp_path: Path) -> None:
     cache = cache_of(tmp_path, 0)
     assert cache.clear(NOBODY, StopFlag(), published=frozenset({image.digest})).gone == ()
     assert [thing.why for thing in cache.clear(NOBODY, StopFlag()).gone] == ["incomplete"]
+
+
+def test_an_image_that_another_builder_published_may_miss_its_base_too(tmp_path: Path) -> None:
+    """Otherwise each builder on the volume forgets what the others have published."""
+    layout = layout_at(tmp_path / "images")
+    image = named(layout, "a" * 32, b"over a base")
+    missing = json.loads(layout.path(image.digest).read_bytes())["layers"][0]["digest"]
+    layout.path(missing).unlink()
+    Pushed(tmp_path / "pushed").remember(parse("registry.test/model:1"), missing)
+    assert clear(tmp_path, 0).gone == () and clear(tmp_path, 1).gone != ()
+
+
+def test_what_a_builder_has_for_itself_is_no_matter_of_another(tmp_path: Path) -> None:
+    """Otherwise one builder counts, or clears, the records and hashes of another whose folder it shares."""
+    cache, own = tmp_path / "cache", tmp_path / "own"
+    layout = layout_at(cache / "images")
+    named(layout, "a" * 32, b"an image")
+    for folder in (cache, own):
+        (folder / "builds/x").mkdir(parents=True)
+        (folder / "builds/x/status.json").write_bytes(bytes(3_000))
+    (cache / "hashes.sqlite").write_bytes(bytes(3_000_000))
+    FileHashes(own / "hashes.sqlite").close()
+    shared = Cache(cache, Leases(cache), 1_000_000, own)
+    rows = {row.kind: (row.count, row.size) for row in shared.view(NOBODY).kinds}
+    assert rows["record"][0] == 1 and rows["hashes"][1] < 1_000_000 and rows["blob"][0] == 3
+    assert shared.clear(NOBODY, StopFlag()).gone == ()
+    assert (cache / "hashes.sqlite").stat().st_size == 3_000_000
 
 
 def test_too_many_file_hashes_are_forgotten(tmp_path: Path) -> None:
