@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
 
 import httpx
 
@@ -19,13 +20,28 @@ _WITH_USER = re.compile(r"(https?://)[^/\s\"'@]+@")
 def index_credentials(environ: Mapping[str, str]) -> dict[str, httpx.BasicAuth]:
     """host[:port] -> credentials that stand in the addresses of the indexes. Pure."""
     found: dict[str, httpx.BasicAuth] = {}
-    words = [word for name in _SPACED for word in environ.get(name, "").split()]
-    for word in [*words, *environ.get("UV_FIND_LINKS", "").split(",")]:
-        url = word.partition("=")[2] if "=" in word.partition("://")[0] else word
+    for url in _addresses(environ):
         auth = basic_auth(url)
         if auth is not None:
             found[urlsplit(url).netloc.rpartition("@")[2]] = auth
     return found
+
+
+def local_folders(environ: Mapping[str, str]) -> list[Path]:
+    """Real paths of the indexes and find-links that are folders of this machine."""
+    places = ((address, urlsplit(address)) for address in _addresses(environ))
+    return [
+        Path(url2pathname(parts.path) if parts.scheme else address).resolve()
+        for address, parts in places
+        if address and parts.scheme in ("", "file")
+    ]
+
+
+def _addresses(environ: Mapping[str, str]) -> list[str]:
+    """Of indexes, without the names that they may have (`name=address`), and of find-links."""
+    words = [word for name in _SPACED for word in environ.get(name, "").split()]
+    words += environ.get("UV_FIND_LINKS", "").split(",")
+    return [word.partition("=")[2] if "=" in word.partition("://")[0] else word for word in words]
 
 
 def basic_auth(url: str) -> httpx.BasicAuth | None:

@@ -32,6 +32,7 @@ _SETTINGS = re.compile(
     r"(-i|-f|--(extra-)?index-url|--find-links|--no-index|--trusted-host|--pre|--(no|only)-binary|"
     r"--prefer-binary|--require-hashes)(?=[=\s]|$)"
 )
+_CREDENTIALS = re.compile(r"//[^/\s]*@")
 _MAKE = "uv pip compile --generate-hashes requirements.in -o"
 
 
@@ -163,7 +164,8 @@ def _pin(text: str, origin: str, file: str) -> Pin:
     try:
         parsed = PythonRequirement(asked)
     except InvalidRequirement as error:
-        raise _bad(origin, f"{asked[:100]!r} is not a python requirement", file) from error
+        shown = _CREDENTIALS.sub("//", asked)[:100]
+        raise _bad(origin, f"{shown!r} is not a python requirement", file) from error
     found = list(parsed.specifier)
     exact = len(found) == 1 and found[0].operator == "==" and not found[0].version.endswith("*") and not parsed.url
     if not exact:
@@ -183,6 +185,8 @@ def _pylock_pins(lock: ProjectLock) -> Iterator[Pin]:
         if package.version is None:
             raise _bad(lock.name, f"{package.name} has no version", lock.name)
         told = [wheel.hashes for wheel in package.wheels or ()] + ([package.sdist.hashes] if package.sdist else [])
+        if any(_CREDENTIALS.search(file.url or "") for file in (*(package.wheels or ()), package.sdist) if file):
+            raise _bad(lock.name, f"an address of {package.name} holds a name or password", lock.name)
         hashes = frozenset(row["sha256"] for row in told if "sha256" in row)
         if not hashes:
             raise _bad(lock.name, f"{package.name} has no sha256 hash", lock.name)

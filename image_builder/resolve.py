@@ -13,10 +13,13 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from image_builder.contract import BuildRequest
 from image_builder.disk import write_whole
 from image_builder.errors import BuildError, ResolveFailed
+from image_builder.index_credentials import local_folders
 from image_builder.lock import UNKNOWN_BASE, Lock, PinnedWheel, cuda_parts, read_lock, target_environment, uv_platform
 from image_builder.oci.software import Libc
 from image_builder.pip_settings import INDEX_NAMES
@@ -143,6 +146,7 @@ async def _from_project(
         log(f"{given.name}: {', '.join(settings)} left out: the builder's host says where packages come from")
     if given.is_pylock:
         lock = _read(wishes, given.text)
+        _check_places(lock, given, environ)
     else:
         lock = _read(wishes, await _pinned(wishes, given, environ, log))
         await _tell_what_is_missing(wishes, given, environ, log)
@@ -151,6 +155,22 @@ async def _from_project(
     if request.accelerator == "cpu" and (found := cuda_parts(lock, wishes.asked)):
         log(f"{given.name} brings CUDA although accelerator is cpu: {', '.join(found[:5])}")
     return lock
+
+
+def _check_places(lock: Lock, given: ProjectLock, environ: Mapping[str, str]) -> None:
+    """A pylock.toml says where each file lies. On this machine that may be a folder of the host's indexes only, else a
+    project could ask what files there are, and take another's.
+    """
+    homes = local_folders(environ)
+    for file in (*lock.wheels, *lock.sources):
+        place = urlsplit(file.url)
+        here = Path(url2pathname(place.path)).resolve()
+        if place.scheme not in ("http", "https") and not any(here.is_relative_to(home) for home in homes):
+            raise ResolveFailed(
+                f"{given.name}: {file.filename} is to be taken from a place that no index of the builder has",
+                "Name the https address of an index, or give the folder to the builder's host as find-links.",
+                code="bad_lock",
+            )
 
 
 async def _pinned(wishes: Wishes, given: ProjectLock, environ: Mapping[str, str], log: Callable[[str], None]) -> str:

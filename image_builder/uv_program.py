@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,13 @@ from image_builder.resolver_words import failure
 from image_builder.work import run
 
 _SECONDS = 600
+_PASSED_ON = re.compile(
+    r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_\w+|TZ|TMPDIR|XDG_\w+_HOME|NETRC|(?i:(https?|all|no|ftp)_proxy)|"
+    r"SSL_CERT_(FILE|DIR)|SSL_CLIENT_CERT|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|PIP_CERT|PIP_CONFIG_FILE|UV_\w+|"
+    r"SOURCE_DATE_EPOCH|CC|CXX|CPP|FC|AR|LD|NM|RANLIB|STRIP|(C|CPP|CXX|F|LD|RUST)FLAGS|(C|LD_|LD_LIBRARY_|LIBRARY_)PATH|"
+    r"(C|CPLUS)_INCLUDE_PATH|PKG_CONFIG_\w+|CMAKE_\w+|CUDA_(HOME|PATH)|CUDACXX|MAX_JOBS|MAKEFLAGS|MAKE|NINJAFLAGS|"
+    r"CARGO_HOME|RUSTUP_HOME|RUSTC|JAVA_HOME|SETUPTOOLS_\w+|MACOSX_DEPLOYMENT_TARGET|SDKROOT|DEVELOPER_DIR"
+)
 
 
 async def compile_lines(
@@ -46,7 +54,11 @@ async def compile_lines(
 
 
 def uv_environ(environ: Mapping[str, str]) -> dict[str, str]:
-    return {**environ, "UV_PYTHON_DOWNLOADS": "never", "NO_COLOR": "1"}
+    """What uv needs, and what a compiler may: uv hands it on to whatever a source package runs to build itself, which
+    the builder's other settings (logins of clouds, databases, registries) are no business of.
+    """
+    kept = {name: value for name, value in environ.items() if _PASSED_ON.fullmatch(name)}
+    return {**kept, "UV_PYTHON_DOWNLOADS": "never", "NO_COLOR": "1"}
 
 
 def index_options(environ: Mapping[str, str]) -> list[str]:

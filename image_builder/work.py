@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import signal
+import tempfile
 import threading
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import Process
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
+
+from image_builder.engines.processes import MARK, kill_marked
 
 T = TypeVar("T")
+_SAID_MAX = 64 << 20
+"""Bytes of what a program says that are kept: the last."""
 
 
 class Stopped(Exception):
@@ -69,38 +75,51 @@ class Finished:
 async def run(
     argv: Sequence[str], environ: Mapping[str, str], folder: Path, *, data: str = "", seconds: float = 600
 ) -> Finished:
-    """Run a program in `folder` with `data` as its input. When this is left, its whole process group has ended.
+    """Run a program in `folder` with `data` as its input. When this is left, all that it started has ended, too: also
+    what went into the background with its output still open, for which a pipe would be waited for.
 
     Raises:
         OSError: it cannot be started.
         TimeoutError: it took longer than `seconds`.
     """
-    # Shielded: cancelled half-way through its start, asyncio would lose the process.
-    start = asyncio.ensure_future(
-        asyncio.create_subprocess_exec(
-            *argv, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=dict(environ), cwd=folder, start_new_session=True
-        )
-    )
-    try:
-        process = await asyncio.shield(start)
-    except asyncio.CancelledError:
-        await ended(start)
-        if start.exception() is None:
-            await _kill(start.result(), asyncio.ensure_future(start.result().communicate()))
-        raise
-    talk = asyncio.ensure_future(process.communicate(data.encode()))
-    try:
-        output, errors = await asyncio.wait_for(asyncio.shield(talk), seconds)
-    except BaseException:
-        await _kill(process, talk)
-        raise
-    return Finished(process.returncode or 0, output.decode(errors="replace"), errors.decode(errors="replace"))
+    mark = secrets.token_hex(16)
+    with _spool() as inlet, _spool() as output, _spool() as errors:
+        inlet.write(data.encode())
+        inlet.seek(0)
+        # Shielded: cancelled half-way through its start, asyncio would lose the process.
+        start = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(
+                *argv, stdin=inlet, stdout=output, stderr=errors, env={**environ, MARK: mark}, cwd=folder,
+                start_new_session=True,
+            )
+        )  # fmt: skip
+        try:
+            process = await asyncio.shield(start)
+            await asyncio.wait_for(process.wait(), seconds)
+        finally:
+            await to_the_end(_end(start, mark))
+        return Finished(process.returncode or 0, _said(output), _said(errors))
 
 
-async def _kill(process: Process, talk: asyncio.Future[tuple[bytes, bytes]]) -> None:
+def _spool() -> IO[bytes]:
+    return tempfile.TemporaryFile(prefix="cloud-deploy-")
+
+
+def _said(file: IO[bytes]) -> str:
+    """The end, of a program that never stops talking."""
+    file.seek(max(0, file.seek(0, os.SEEK_END) - _SAID_MAX))
+    return file.read(_SAID_MAX).decode(errors="replace")
+
+
+async def _end(start: asyncio.Future[Process], mark: str) -> None:
+    await ended(start)
+    if start.exception() is not None:
+        return
+    process = start.result()
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    await ended(talk)
+    await process.wait()
+    await in_thread(lambda _: kill_marked(mark))
 
 
 async def each(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
