@@ -118,6 +118,7 @@ def test_who_waits_goes_on_when_the_maker_is_killed(tmp_path: Path, links: Path)
         until("one to build the source", lambda: noted.read_text() == "x")
         assert two.ask(**asked)["id"] == build_id
         until("two to have the lock", lambda: "the lock made before" in history(tmp_path, "two", build_id))
+        done(two, two.ask(**project(tmp_path, "43"))["id"])  # who waits keeps nothing else from going on
         assert noted.read_text() == "x" and "building srconly" not in history(tmp_path, "two", build_id)
         one.kill()
         until("two to build it", lambda: noted.read_text() == "xx", 10)
