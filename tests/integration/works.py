@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from packaging.utils import canonicalize_name
+
 from tests import needs
 from tests.image_builder.service import Service
 from tests.integration.judges import run
@@ -92,10 +94,10 @@ class Works:
         return folder
 
     def packages(self, status: dict[str, Any]) -> dict[str, str]:
-        """Name -> version, as the bill of materials of an image has them."""
+        """Name -> version of the wheels in an image, as its bill of materials has them."""
         bill = self.service.http.get(f"/images/{status['image']['digest']}/sbom").raise_for_status().json()
         rows = bill["components"]
-        return {row["name"]: row["version"] for row in rows if row.get("purl", "").startswith("pkg:pypi/")}
+        return {row["name"]: row["version"] for row in rows if ".whl" in row.get("purl", "")}
 
     @contextmanager
     def container(self, image: str) -> Iterator[Container]:
@@ -103,7 +105,8 @@ class Works:
         docker = (needs.program("docker"), "-H", self.docker_host)
         run(*docker, "pull", "-q", image)
         try:
-            opened = Container(docker, run(*docker, "run", "-d", image).strip())
+            # Asked from inside: no test depends on the bridge of the machine's engine.
+            opened = Container(docker, run(*docker, "run", "-d", "--network", "none", image).strip())
             try:
                 yield opened
             finally:
@@ -142,7 +145,7 @@ class Container:
     def listed(self, *options: str) -> dict[str, str]:
         """Name -> version, as `pip list` in there has them."""
         rows = json.loads(self.say("pip", "list", "--format=json", "--disable-pip-version-check", *options))
-        return {row["name"].lower(): row["version"] for row in rows}
+        return {canonicalize_name(row["name"]): row["version"] for row in rows}
 
     def stop(self) -> tuple[float, int]:
         """SIGTERM as engines send it; seconds until it ended, and its exit status."""
