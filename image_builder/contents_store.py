@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from image_builder.contents import Contents, ImageFacts, facts
-from image_builder.disk import sweep, write_whole
+from image_builder.disk import sweep, write_note, write_whole
 from image_builder.errors import BuildError, ImageNotFound
 from image_builder.layers.wheel import license_of
 from image_builder.lock import PinnedWheel
@@ -67,14 +67,16 @@ class ContentsStore:
     def _license(self, wheel: PinnedWheel, path: Callable[[PinnedWheel], Path]) -> str | None:
         note = self._folder / f"{wheel.sha256}.license"
         try:
-            return note.read_text(encoding="utf-8") or None
+            text = note.read_text(encoding="utf-8")
+            if text.endswith("\n"):
+                return text[:-1] or None
         except FileNotFoundError:
             pass
         try:
             found = license_of(path(wheel))
         except (FileNotFoundError, BuildError):  # cleared, and its layer was there; or older than our checks
             return None
-        write_whole(note, (found or "").encode())
+        write_note(note, f"{found or ''}\n".encode())
         return found
 
     def _path(self, digest: str) -> Path:

@@ -40,14 +40,16 @@ class PartialFile:
         self._file.truncate()
         self._written = 0
 
-    def move_to(self, name: str) -> Path:
+    def move_to(self, name: str, *, durable: bool = True) -> Path:
         """Make it durable under its name; a file of that name is replaced at once."""
         with full_disk_named(self._folder, max(self._expected, self._written)):
             self._file.flush()
-            os.fsync(self._file.fileno())
+            if durable:
+                os.fsync(self._file.fileno())
             target = self._folder / name
             self._path.replace(target)
-            sync_folder(self._folder)
+            if durable:
+                sync_folder(self._folder)
         self._file.close()
         return target
 
@@ -70,6 +72,16 @@ def write_whole(path: Path, data: bytes) -> None:
     with PartialFile(path.parent, expected=len(data)) as partial:
         partial.write(data)
         partial.move_to(path.name)
+
+
+def write_note(path: Path, data: bytes) -> None:
+    """Write what can be found out again: at once, but after a power cut it may be empty or gone. Raises DiskFull.
+
+    Waiting for the disk takes longer than finding out most of it, and an image has dozens of such notes.
+    """
+    with PartialFile(path.parent, expected=len(data)) as partial:
+        partial.write(data)
+        partial.move_to(path.name, durable=False)
 
 
 def sweep(folder: Path) -> None:

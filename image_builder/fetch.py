@@ -50,6 +50,7 @@ class WheelStore:
         self._folder = folder
         self._hashes = hashes
         self._use = use
+        self._slots = asyncio.Semaphore(_AT_A_TIME)
         self._making = making or Making()
 
     def prepare(self) -> None:
@@ -107,19 +108,16 @@ class WheelStore:
                 continue
             progress(wheel, self.size(wheel) or 0)
         if missing:
-            slots = asyncio.Semaphore(_AT_A_TIME)
             async with _client(environ) as client:
                 download = _Download(client, index_credentials(environ), self._folder, progress, sleep)
-                await each(self._once(wheel, download, slots, progress) for wheel in missing)
+                await each(self._once(wheel, download, progress) for wheel in missing)
 
-    async def _once(
-        self, wheel: PinnedWheel, download: _Download, slots: asyncio.Semaphore, progress: Progress
-    ) -> None:
+    async def _once(self, wheel: PinnedWheel, download: _Download, progress: Progress) -> None:
         """Two builds that need the same wheel download it once."""
         async with self._making(f"wheel {wheel.sha256}"):
             size = self.size(wheel)
             if size is None:
-                async with slots:
+                async with self._slots:
                     await download.one(wheel)
             else:
                 progress(wheel, size)

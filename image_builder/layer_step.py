@@ -34,11 +34,20 @@ async def layer_ready(job: Job, layer: LayerPlan, planned: Planned) -> Layer:
     if shared := await _shared(job, layer, planned):
         return shared
     made = await _here(job, layer, planned)
+    await each([_sent(job, layer, made), in_thread(lambda _: _licensed(job, layer))])
+    return made
+
+
+async def _sent(job: Job, layer: LayerPlan, made: Layer) -> None:
     if job.publisher is not None:
         await job.publisher.layer(made.digest, layer)
     if job.shared is not None:
         await job.shared.note(layer, made)
-    return made
+
+
+def _licensed(job: Job, layer: LayerPlan) -> None:
+    """What the note of the image's contents will say is looked up while there is time."""
+    job.workshop.contents.licenses(layer.wheels, job.workshop.wheels.path)
 
 
 async def _shared(job: Job, layer: LayerPlan, planned: Planned) -> Layer | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import httpx
@@ -27,17 +28,25 @@ def registry_client(environ: Mapping[str, str]) -> httpx.AsyncClient:
     return httpx.AsyncClient(verify=trust(environ), timeout=TIMEOUT, headers=HEADERS, mounts=direct)
 
 
-def trust(environ: Mapping[str, str]) -> ssl.SSLContext | bool:
+def trust(environ: Mapping[str, str]) -> ssl.SSLContext:
     """The certificates to trust. Raises BuildError, code `bad_ca_bundle`."""
     bundle = ca_bundle(environ)
     if bundle is None:
-        return True
-    folder = Path(bundle).is_dir()
+        return _trusting(None, 0)
     try:
-        return ssl.create_default_context(cafile=None if folder else bundle, capath=bundle if folder else None)
+        return _trusting(bundle, Path(bundle).stat().st_mtime_ns)
     except (OSError, ssl.SSLError) as error:
         raise BuildError(
             f"the CA bundle {bundle} cannot be read: {error}",
             "Correct SSL_CERT_FILE, REQUESTS_CA_BUNDLE or PIP_CERT.",
             code="bad_ca_bundle",
         ) from error
+
+
+@cache
+def _trusting(bundle: str | None, _changed: int) -> ssl.SSLContext:
+    """Reading the certificates takes as long as a whole build in which one line was changed."""
+    if bundle is None:
+        return httpx.create_ssl_context()
+    folder = Path(bundle).is_dir()
+    return ssl.create_default_context(cafile=None if folder else bundle, capath=bundle if folder else None)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from image_builder.disk import sweep, write_whole
+from image_builder.disk import sweep, write_note
 from image_builder.oci.layout import Layout
 
 
@@ -41,7 +41,7 @@ class LayerIndex:
             return None  # unknown, or written by another version: made again
 
     def remember(self, key: str, layer: Layer) -> None:
-        write_whole(self._folder / f"{key}.json", json.dumps(asdict(layer)).encode())
+        write_note(self._folder / f"{key}.json", json.dumps(asdict(layer)).encode())
 
     def wheel_size(self, sha256: str) -> int | None:
         """Bytes of a wheel that was fetched before; not every package index tells sizes."""
@@ -55,4 +55,4 @@ class LayerIndex:
     def remember_wheel_sizes(self, sizes: Mapping[str, int]) -> None:
         for sha256, size in sizes.items():
             if self.wheel_size(sha256) != size:
-                write_whole(self._folder / f"{sha256}.size", str(size).encode())
+                write_note(self._folder / f"{sha256}.size", str(size).encode())

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from image_builder.disk import write_whole
+from image_builder.disk import write_note
 from image_builder.layers.index import Layer
 from image_builder.oci.reference import Reference
 
@@ -21,7 +21,7 @@ class Pushed:
     def repository(self, registry: str, digest: str) -> str | None:
         """A repository of the registry that had the blob when we last looked."""
         try:
-            return self._path(registry, digest).read_text()
+            return self._path(registry, digest).read_text() or None
         except FileNotFoundError:
             return None
 
@@ -30,7 +30,7 @@ class Pushed:
         if anew or self.repository(reference.registry, digest) is None:
             path = self._path(reference.registry, digest)
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, reference.repository.encode())
+            write_note(path, reference.repository.encode())
 
     def layer(self, home: str, key: str) -> Layer | None:
         """The layer with a content key that is noted in a repository (`registry/name`)."""
@@ -42,7 +42,7 @@ class Pushed:
     def remember_layer(self, home: str, key: str, layer: Layer) -> None:
         path = self._path(home, f"{key}.layer")
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(asdict(layer)).encode())
+        write_note(path, json.dumps(asdict(layer)).encode())
 
     def _path(self, where: str, digest: str) -> Path:
         name = hashlib.sha256(where.encode()).hexdigest()[:16]

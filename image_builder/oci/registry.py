@@ -194,20 +194,38 @@ class Registry:
             return "mounted"
         self._calls.expect(opened, reference, 202)
         file = path if isinstance(path, Path) else await path()
-        uploaded = await self._upload(reference, location(opened), file, sent or _nobody)
-        url = location(uploaded)
-        closing = Call("PUT", _closing(url, digest), _push(reference))
-        self._calls.expect(await self._calls.patient(closing), reference, 201, 204)
+        if (await asyncio.to_thread(file.stat)).st_size <= CHUNK:
+            await self._upload_whole(reference, location(opened), await asyncio.to_thread(file.read_bytes), digest)
+        else:
+            url = location(await self._upload(reference, location(opened), file, sent or _nobody))
+            closing = Call("PUT", _closing(url, digest), _push(reference))
+            self._calls.expect(await self._calls.patient(closing), reference, 201, 204)
         return "uploaded"
 
     async def push_bytes(self, reference: Reference, data: bytes) -> str:
         """Store what is too small to ask for first; its digest. Raises as `manifest`."""
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
         opened = self._calls.expect(await self._open(reference, digest, None), reference, 202)
-        headers = {"Content-Type": "application/octet-stream"}
-        whole = Call("PUT", _closing(location(opened), digest), _push(reference), headers=headers, content=data)
-        self._calls.expect(await self._calls.patient(whole), reference, 201, 204)
+        await self._upload_whole(reference, location(opened), data, digest)
         return digest
+
+    async def _upload_whole(self, reference: Reference, url: str, data: bytes, digest: str) -> None:
+        """In one call; one that broke may have left a part of it there, so the next begins another upload."""
+        tries = 0
+        while True:
+            headers = {"Content-Type": "application/octet-stream"}
+            call = Call("PUT", _closing(url, digest), _push(reference), headers=headers, content=data)
+            try:
+                answer = await self._calls.once(call)
+                if answer.status_code not in AGAIN:
+                    self._calls.expect(answer, reference, 201, 204)
+                    return
+                tries += 1
+                await self._calls.pause(tries, answer)
+            except httpx.TransportError as error:
+                tries += 1
+                await self._calls.pause(tries, error=error)
+            url = location(self._calls.expect(await self._open(reference, digest, None), reference, 202))
 
     async def mount(self, reference: Reference, digest: str, source: str) -> bool:
         """Have a blob taken over from another repository of this registry, without a byte; False if it does not do so.

@@ -321,7 +321,7 @@ async def test_a_token_is_fetched_once_and_again_when_it_expires() -> None:
 
 async def test_an_upload_elsewhere_does_not_see_our_token(tmp_path: Path) -> None:
     """Otherwise a registry's answer can send our password to any host."""
-    digest, path = blob(tmp_path, 1000)
+    digest, path = blob(tmp_path, 2_000_000)
     elsewhere: list[httpx.Headers] = []
 
     async def answer(request: httpx.Request) -> httpx.Response:
