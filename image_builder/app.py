@@ -19,7 +19,7 @@ from image_builder.build_queue import BuildQueue
 from image_builder.cache_keeper import CacheKeeper
 from image_builder.cache_routes import router as cache_router
 from image_builder.contract import Problem
-from image_builder.errors import BuildError
+from image_builder.errors import BuildError, one_line
 from image_builder.oci.layout import Layout
 
 _LARGEST_BODY = 1 << 20
@@ -77,7 +77,7 @@ def _invalid(error: RequestValidationError) -> Problem:
 
 
 def _problem(code: str, cause: str, fix: str) -> Problem:
-    return Problem(code=code, cause=cause, fix=fix)
+    return Problem(code=code, cause=one_line(cause), fix=fix)
 
 
 class BodyLimit:

@@ -51,7 +51,8 @@ class BuildRequest(Wire):
         "it. Asking for another build leaves the one that the owner waited for."
     )
     source: str = Field(
-        description="Folder with the program, relative to the shared root, e.g. `common/7/42/nn_model`."
+        max_length=4096,
+        description="Folder with the program, relative to the shared root, e.g. `common/7/42/nn_model`.",
     )
     platform: Platform = "linux/amd64"
     python: Annotated[str, Field(pattern=r"^3\.\d{1,2}$")] = "3.11"
@@ -59,9 +60,10 @@ class BuildRequest(Wire):
     base_image: str | None = Field(
         default=None, description="Image reference; `scratch` for layers only; None: python:X.Y-slim."
     )
-    requirements: tuple[Requirement, ...] = ()
+    requirements: tuple[Requirement, ...] = Field(default=(), max_length=5000)
     lock: str | None = Field(
         default=None,
+        max_length=4096,
         description="Requirements file with hashes, or pylock.toml, that says what is installed: a path below "
         "`source`, or `../FILE` beside that folder. `requirements` given too must be met by it.",
     )

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from image_builder.contract import Problem
 
+_LONGEST = 4000
+"""Characters of a cause: what was sent may be quoted in it."""
+
 
 class BuildError(Exception):
     """A build cannot go on. `str(error)` is `<cause>. <fix>`."""
@@ -15,7 +18,7 @@ class BuildError(Exception):
     def __init__(self, cause: str, fix: str, *, code: str | None = None, retryable: bool | None = None) -> None:
         self.problem = Problem(
             code=code or self.code,
-            cause=one_line(cause),
+            cause=one_line(cause)[:_LONGEST],
             fix=one_line(fix),
             retryable=self.retryable if retryable is None else retryable,
         )

@@ -159,6 +159,10 @@ def check_request(request: BuildRequest) -> None:
     Raises:
         BadBuildRequest
     """
+    try:
+        request.model_dump_json()
+    except ValueError as error:
+        raise BadBuildRequest("the request holds half a character (a surrogate)", "Write it in UTF-8.") from error
     _check_supported(request)
     for requirement in request.requirements:
         check_requirement(requirement)
