@@ -108,8 +108,9 @@ def proxies(environ: Mapping[str, str]) -> dict[str, str]:
 def failure(output: str, packages: Sequence[SystemPackage]) -> BuildError:
     """The error for what a command wrote before it failed, in one line."""
     reason = _reason(output)
-    if _FULL.search(output):
-        return DiskFull(f"apt-get ran out of space: {reason}", "Make room where the build engine keeps its files.")
+    if full := _FULL.search(output):
+        line = next(line for line in output.splitlines() if full[0] in line).strip().removeprefix("E: ")
+        return DiskFull(f"apt-get ran out of space: {line[:600]}", "Make room where the build engine keeps its files.")
     for pattern, code, words, fix in _KINDS:
         if pattern.search(output):
             wrong = f"{_at(_named(output, packages, pattern))}{words}{reason}"

@@ -18,7 +18,7 @@ from image_builder.engines.context import Context
 from image_builder.engines.diff import apt_layer, carried_layer, empty_layer
 from image_builder.engines.docker_api import Connection, DockerApi, NoDocker, send_whole
 from image_builder.engines.docker_build import build, remove_container
-from image_builder.engines.engine import RUN_LABEL, Bring, Built, Log, Surroundings, engine_failed
+from image_builder.engines.engine import RUN_LABEL, Bring, Built, Log, Surroundings, engine_failed, network_failed
 from image_builder.engines.runs import Run, Runs
 from image_builder.errors import BuildError
 from image_builder.layers.index import Layer
@@ -62,6 +62,7 @@ class Docker:
             container = await self._container(engine, run)
             ca = await in_thread(lambda _: self._around.ca.read_bytes() if self._around.ca else b"")
             await self._lend(engine, container, ca)
+            await self._start(engine, container, packages)
             for argv in apt.commands(packages, ca=bool(ca)):
                 code, said = await self._exec(engine, container, argv, log, ca=bool(ca))
                 if code != 0:
@@ -150,7 +151,16 @@ class Docker:
         put = {"path": "/"}
         body = docker_archive.small_tar(files)
         await engine.call("PUT", f"/containers/{container}/archive", params=put, content=body)
-        await to_the_end(engine.call("POST", f"/containers/{container}/start"))
+
+    async def _start(self, engine: Connection, container: str, packages: Sequence[SystemPackage]) -> None:
+        """A base without any program, or an engine without a bridge, shows here."""
+        try:
+            await to_the_end(engine.call("POST", f"/containers/{container}/start"))
+        except BuildError as error:
+            reason = error.problem.cause
+            if "executable file not found" in reason:
+                raise apt.failure(reason, packages) from error
+            raise network_failed(self.name, reason, self._around.network) or error from error
 
     async def _exec(
         self, engine: Connection, container: str, argv: Sequence[str], log: Log, *, ca: bool

@@ -11,7 +11,7 @@ from typing import Any
 from image_builder.engines import apt
 from image_builder.engines.context import DOCKERFILE, Context, context_tar
 from image_builder.engines.docker_api import Connection, Upload
-from image_builder.engines.engine import Log, Surroundings, dockerfile_failed, engine_failed
+from image_builder.engines.engine import Log, Surroundings, dockerfile_failed, engine_failed, network_failed
 from image_builder.work import to_the_end
 
 _STARTED = re.compile(r"^ ---> Running in ([0-9a-f]{12,64})")
@@ -31,7 +31,8 @@ async def build(engine: Connection, context: Context, around: Surroundings, log:
         async for row in engine.lines("POST", "/build", **_request(context, around)):
             image = (row.get("aux") or {}).get("ID") or image
             if "error" in row:
-                raise dockerfile_failed("docker", str(row["error"]), tail)
+                reason = str(row["error"])
+                raise network_failed("docker", reason, around.network) or dockerfile_failed("docker", reason, tail)
             for line in _said(row):
                 tail.append(line)
                 started += _STARTED.findall(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +83,19 @@ def engine_failed(engine: str, reason: str) -> BuildError:
         f"the build engine {engine} failed: {_one_line(reason)}",
         f"See to {engine} on the builder's machine, then start it again.",
         code="engine_failed",
+    )
+
+
+def network_failed(engine: str, reason: str, network: Network) -> BuildError | None:
+    """The error if what an engine says is that it has no bridge for a container; else None."""
+    if network != "bridge" or not re.search(
+        r"\bnetwork bridge\b|\bbridge docker0\b|\bnetwork .{0,80}not found", reason
+    ):
+        return None
+    return BuildError(
+        f"{engine} cannot give a container a network of its own (BUILD_NETWORK=bridge): {_one_line(reason)}",
+        f"Set BUILD_NETWORK=host where the image builder runs, or mend the bridge of {engine}.",
+        code="engine_network",
     )
 
 

@@ -6,11 +6,11 @@ import gzip
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import httpx
 
-from tests.base_image import CONFIG, LAYER, MANIFEST, PATH, Tree, layer_of
+from tests.base_image import CONFIG, INDEX, LAYER, MANIFEST, PATH, Tree, image_of, layer_of
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -103,12 +103,31 @@ def push_base(
     }
     with httpx.Client(base_url=f"http://{registry}/v2/{name}/", timeout=20, trust_env=False) as http:
         for blob in (config, *blobs):
-            where = http.post("blobs/uploads/").headers["location"]
-            params = {**httpx.URL(where).params, "digest": _digest(blob)}
-            http.put(where, params=params, content=blob).raise_for_status()
+            _push(http, blob)
         headers = {"Content-Type": str(manifest["mediaType"])}
         http.put("manifests/1", content=json.dumps(manifest), headers=headers).raise_for_status()
     return f"{registry}/{name}:1"
+
+
+def push_index(registry: str, name: str, images: Mapping[str, Sequence[bytes]]) -> str:
+    """`registry/name:1`, an index with the image of each architecture over its gzip layers."""
+    rows = []
+    with httpx.Client(base_url=f"http://{registry}/v2/{name}/", timeout=60, trust_env=False) as http:
+        for architecture, layers in images.items():
+            manifest, blobs = image_of(layers, architecture)
+            for blob in blobs:
+                _push(http, blob)
+            headers = {"Content-Type": MANIFEST}
+            http.put(f"manifests/{_digest(manifest)}", content=manifest, headers=headers).raise_for_status()
+            rows.append(_row(manifest, MANIFEST) | {"platform": {"os": "linux", "architecture": architecture}})
+        index = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": rows})
+        http.put("manifests/1", content=index, headers={"Content-Type": INDEX}).raise_for_status()
+    return f"{registry}/{name}:1"
+
+
+def _push(http: httpx.Client, blob: bytes) -> None:
+    where = http.post("blobs/uploads/").headers["location"]
+    http.put(where, params={**httpx.URL(where).params, "digest": _digest(blob)}, content=blob).raise_for_status()
 
 
 def _row(data: bytes, media_type: str) -> dict[str, object]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
 import secrets
 import subprocess
 from collections.abc import AsyncIterator
@@ -17,8 +19,8 @@ from image_builder.errors import BuildError
 from image_builder.pipeline import build
 from image_builder.workshop import Network, Workshop
 from tests import needs
-from tests.base_image import LAYER, PYTHON_TREE
-from tests.image_builder.odd_bases import push_base
+from tests.base_image import LAYER, PYTHON_TREE, layer_of
+from tests.image_builder.odd_bases import push_base, push_index
 from tests.image_builder.test_base_build import Wire
 from tests.image_builder.wheels import Notes, make_project, make_request, make_wheel, offline, plan_of
 
@@ -136,3 +138,44 @@ async def test_a_base_used_before_serves_while_its_registry_is_away(
         await made(workshop, root, tag)
     assert caught.value.problem.code == "image_not_found", "what is gone is not used in silence"
     workshop.close()
+
+
+@pytest.mark.long
+async def test_an_image_for_arm64_is_made_without_emulation(
+    root: Path, registry: str, somewhere: str, tmp_path: Path
+) -> None:
+    """A real Debian with real wheels: with one file for another machine the service would never start there."""
+    tar = tmp_path / "arm64.tar"
+    argv = ["--variant=extract", "--architectures=arm64", "--include=python3,libc6,base-files", "bookworm", str(tar)]
+    needs.root_on_linux("mmdebstrap with real owners")
+    done = subprocess.run([needs.program("mmdebstrap"), *argv], capture_output=True, text=True, check=False)
+    if done.returncode:
+        needs.missing(f"mmdebstrap cannot make an arm64 base: {done.stderr[-300:]}")
+    layers = [gzip.compress(tar.read_bytes(), 1, mtime=0)]
+    base = push_index(registry, somewhere, {"arm64": layers, "amd64": [gzip.compress(layer_of(PYTHON_TREE))]})
+    workshop = Workshop.open(tmp_path / "state", os.environ)
+    target = f"{registry}/{somewhere}/made:1"
+    request = make_request("numpy", "flask", base_image=base, platform="linux/arm64", push=target)
+    image = await build(plan_of(request, root, workshop), workshop, Notes())
+    workshop.close()
+    found = workshop.contents.facts(image.digest)
+    assert found.platform == "linux/arm64"
+    assert found.system is not None and (found.system.libc, found.system.distribution) == ("glibc 2.36", "debian")
+    copy = [needs.program("skopeo"), "copy", "--insecure-policy", "--src-tls-verify=false", f"docker://{target}"]
+    subprocess.run([*copy, f"oci:{tmp_path}/oci:it"], check=True, capture_output=True)
+    unpack = [needs.program("umoci"), "unpack", "--image", f"{tmp_path}/oci:it", str(tmp_path / "unpacked")]
+    subprocess.run(unpack, check=True, capture_output=True)
+    rootfs = tmp_path / "unpacked" / "rootfs"
+    machines: dict[str, int] = {}
+    for path in rootfs.rglob("*"):
+        if path.is_file() and not path.is_symlink() and (head := _head(path))[:4] == b"\x7fELF":
+            machines[str(path)] = int.from_bytes(head[18:20], "little")
+    assert set(machines.values()) == {183}, "EM_AARCH64 of elf.h"
+    ours = [path for path in machines if path.startswith(str(rootfs / "opt/venv"))]
+    assert any("numpy" in path for path in ours) and len(machines) > len(ours)
+    assert (rootfs / "opt/venv/bin/python").readlink() == Path("/usr/bin/python3.11")
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(20)

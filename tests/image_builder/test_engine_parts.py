@@ -12,6 +12,7 @@ import pytest
 from image_builder.engines.apt import commands, environment, failure, layer_key, system_packages
 from image_builder.engines.choose import choose
 from image_builder.engines.diff import apt_layer
+from image_builder.engines.engine import network_failed
 from image_builder.errors import BadBuildRequest, BuildError
 from image_builder.oci.layout import Layout
 from image_builder.work import StopFlag
@@ -65,7 +66,7 @@ def test_a_package_is_a_word_of_its_own_after_the_options() -> None:
     assert "SECRET" not in environment({"SECRET": "s"}, ca=True)
 
 
-# As apt 2.6 of Debian 12 writes it.
+# What apt 2.6 of Debian 12 really wrote, cut to the end; host names replaced. The last one nobody has met.
 @pytest.mark.parametrize(
     ("output", "code", "start"),
     [
@@ -79,26 +80,60 @@ def test_a_package_is_a_word_of_its_own_after_the_options() -> None:
             "apt_version_not_found",
             "deployment.yaml:10:7: apt[2]: Version '9.9' for 'hello' was not found",
         ),
-        ("E: Package 'awk' has no installation candidate", "apt_package_not_found", "Package 'awk' has no"),
         (
-            "Err:1 http://d.example/debian bookworm InRelease\n  Could not connect to 127.0.0.1:9\n"
-            "E: Failed to fetch http://d.example/debian/dists/bookworm/InRelease  Could not connect to 127.0.0.1:9\n"
+            "Package awk is a virtual package provided by:\n  original-awk 2022-09-12-1\n  gawk 1:5.2.1-2\n\n"
+            "E: Package 'awk' has no installation candidate",
+            "apt_package_not_found",
+            "Package 'awk' has no installation candidate",
+        ),
+        (
+            "  Could not connect to 127.0.0.1:9 (127.0.0.1). - connect (111: Connection refused)\n"
+            "Reading package lists...\n"
+            "E: Failed to fetch http://d.example/debian/dists/bookworm/InRelease  Could not connect to 127.0.0.1:9 "
+            "(127.0.0.1). - connect (111: Connection refused)\n"
             "E: Some index files failed to download. They have been ignored, or old ones used instead.",
             "apt_unreachable",
             "apt-get cannot reach its package sources: Failed to fetch",
         ),
         (
-            "The following packages have unmet dependencies:\n one : Depends: two (= 1) but it is not going to be "
-            "installed\nE: Unable to correct problems, you have held broken packages.",
-            "apt_conflict",
-            "the system packages do not fit together: Unable to correct problems",
+            "  Temporary failure resolving 'd.example'\nReading package lists...\n"
+            "E: Failed to fetch http://d.example/debian/dists/bookworm/InRelease  Temporary failure resolving "
+            "'d.example'\n"
+            "E: Some index files failed to download. They have been ignored, or old ones used instead.",
+            "apt_unreachable",
+            "apt-get cannot reach its package sources: Failed to fetch",
         ),
         (
-            'exec failed: "apt-get": executable file not found in $PATH: unknown',
+            "The following packages have unmet dependencies:\n"
+            " exim4-config : Conflicts: postfix but 3.7.11-0+deb12u1 is to be installed\n"
+            " exim4-daemon-light : Conflicts: mail-transport-agent\n postfix : Conflicts: mail-transport-agent\n"
+            "E: Unable to correct problems, you have held broken packages.",
+            "apt_conflict",
+            "the system packages do not fit together: Unable to correct problems, you have held broken packages.; "
+            "exim4-config : Conflicts: postfix but",
+        ),
+        (
+            'OCI runtime exec failed: exec failed: unable to start container process: exec: "apt-get": executable file '
+            "not found in $PATH: unknown",
             "no_apt_in_base",
             "apt-get does not run",
         ),
-        ("E: You don't have enough free space in /var/cache/apt/archives/.", "disk_full", "apt-get ran out of space"),
+        (
+            "After this operation, 1980 kB of additional disk space will be used.\n"
+            "E: You don't have enough free space in /var/cache/apt/archives/.",
+            "disk_full",
+            "apt-get ran out of space: You don't have enough free space in /var/cache/apt/archives/.",
+        ),
+        (
+            "dpkg: error processing archive /var/cache/apt/archives/vim-runtime_2%3a9.0.1378-2+deb12u2_all.deb "
+            "(--unpack):\n cannot copy extracted data for './usr/share/vim/vim90/autoload/phpcomplete.vim' to "
+            "'/usr/share/vim/vim90/autoload/phpcomplete.vim.dpkg-new': failed to write (No space left on device)\n"
+            "Errors were encountered while processing:\n"
+            " /var/cache/apt/archives/vim-runtime_2%3a9.0.1378-2+deb12u2_all.deb\n"
+            "E: Sub-process /usr/bin/dpkg returned an error code (1)",
+            "disk_full",
+            "apt-get ran out of space: cannot copy extracted data for './usr/share/vim",
+        ),
         ("dpkg: error", "apt_failed", "apt-get failed: dpkg: error"),
     ],
 )
@@ -106,6 +141,21 @@ def test_apts_reason_comes_in_one_line_with_its_place(output: str, code: str, st
     problem = failure(output, ASKED).problem
     assert (problem.code, problem.retryable) == (code, code in ("apt_unreachable", "disk_full"))
     assert problem.cause.startswith(start) and "\n" not in problem.cause
+
+
+# What Docker 20.10 said when it was started without a bridge.
+NO_BRIDGE = (
+    "failed to create endpoint x on network bridge: adding interface vethba70762 to bridge docker0 failed: could not "
+    "find bridge docker0: route ip+net: no such network interface"
+)
+
+
+def test_an_engine_without_a_bridge_names_the_setting() -> None:
+    found = network_failed("docker", NO_BRIDGE, "bridge")
+    assert found is not None and found.problem.code == "engine_network"
+    assert "BUILD_NETWORK=bridge" in found.problem.cause and "BUILD_NETWORK=host" in found.problem.fix
+    assert network_failed("docker", NO_BRIDGE, "host") is None
+    assert network_failed("docker", "exit code: 7", "bridge") is None
 
 
 async def test_without_engines_the_error_says_so() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import secrets
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from image_builder.errors import BuildError
 from image_builder.file_hashes import FileHashes
 from image_builder.layers.index import Layer
 from image_builder.source_tree import read_tree
+from tests.base_image import tiny_base
 from tests.image_builder.engine_bench import ENGINES, Bench, around, make_bench
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -173,3 +176,29 @@ async def build(bench: Bench, folder: Path, dockerfile: str, platform: Platform 
 def content(bench: Bench, layer: Layer) -> bytes:
     with bench.layout.open_blob(layer.digest) as file:
         return gzip.decompress(file.read())
+
+
+@pytest.mark.long
+async def test_a_base_without_any_program_is_the_projects_fault(
+    registry: str, docker_engine: str, tmp_path: Path
+) -> None:
+    """Not the engine's, which its keeper would search in vain."""
+    base = tiny_base(registry, f"none/{secrets.token_hex(4)}", [{"etc/x": b"1"}])
+    bench = await make_bench("docker", base, tmp_path, docker_engine, lent(tmp_path))
+    with pytest.raises(BuildError) as caught:
+        await bench.install("hello")
+    assert caught.value.problem.code == "no_apt_in_base" and bench.leftovers() == []
+
+
+@pytest.mark.long
+async def test_an_engine_without_a_bridge_names_the_setting(
+    registry: str, docker_engine: str, bare_debian: str, tmp_path: Path
+) -> None:
+    """Where the bridge works, apt does, too."""
+    bench = await make_bench("docker", bare_debian, tmp_path, docker_engine, replace(lent(tmp_path), network="bridge"))
+    try:
+        await bench.install("hello")
+    except BuildError as error:
+        assert error.problem.code in ("engine_network", "apt_unreachable")
+        assert "BUILD_NETWORK=host" in error.problem.fix
+    assert bench.leftovers() == []
