@@ -157,7 +157,7 @@ async def test_a_registry_that_understood_something_else_is_told(bench: Bench, p
     assert not [line for line in proxy.asked if line.startswith(f"POST /v2/{bench.name}/model/")]
 
 
-LARGE = {"blob": random.Random(3).randbytes(300_000)}
+LARGE = {"blob": random.Random(3).randbytes(3_000_000)}
 LARGE_DIGEST = sha256(gzip.compress(layer_of(LARGE), mtime=0))
 
 
@@ -184,11 +184,11 @@ async def test_a_truncated_layer_of_the_base_is_never_kept(bench: Bench, proxy: 
 async def test_a_broken_download_of_the_base_goes_on_where_it_broke(bench: Bench, proxy: FaultyProxy) -> None:
     """Otherwise a bad line means fetching gigabytes again and again, and the layers that were whole as well."""
     base = await based(bench)
-    proxy.rule = times(1, "GET", LARGE_DIGEST, Fault(break_after=150_000))
+    proxy.rule = times(1, "GET", LARGE_DIGEST, Fault(break_after=2_500_000))
     assert (await bench.build(base_image=base)).pushed and bench.is_clean()
     fetched = Counter(line for line in proxy.asked if line.startswith(f"GET /v2/{bench.name}/base/blobs/"))
     assert sorted(fetched.values()) == [1, 1, 2], "configuration, small layer, large layer"
-    assert proxy.ranges == ["bytes=150000-"]
+    assert proxy.ranges == [f"bytes={2 << 20}-"], "it is read in pieces of 1 MiB"
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ def asked(number: int, registry: str) -> dict[str, Any]:
     return about | {"requirements": libs, "weights": ["w.pt"], "push": f"{registry}/model{number}:1"}
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(40, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
 def test_killed_at_random_instants_no_blob_is_ever_wrong(
     tmp_path: Path, own_registry: str, storage: Path, kills: int
 ) -> None:
