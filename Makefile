@@ -4,7 +4,7 @@ VENV   ?= .venv
 SAMPLE ?= hello
 ONCE   ?=
 # A worker for each core. PYTEST_ARGS='-n 0' runs all in one process, in the order of the files.
-PARALLEL ?= -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+PARALLEL ?= -n logical --maxprocesses 4 --dist worksteal
 
 .PHONY: help demo test check bench clean install install-dev
 

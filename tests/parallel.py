@@ -20,9 +20,6 @@ from typing import Any
 import psutil
 import pytest
 
-DOCKER = "docker"
-"""The group of tests that use the one Docker Engine: one worker runs them, for they look at what is left in it."""
-
 _BASES = frozenset({"base_image", "bare_debian"})  # the first to ask for one makes it, in a minute
 _FOLDER = pytest.StashKey[Path]()
 _started: list[psutil.Popen] = []  # kept: python warns of one that is forgotten while it runs
@@ -84,7 +81,7 @@ def _stop(note: Path) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "xdist_group(name): run by one worker, one after the other")
+    config.addinivalue_line("markers", "alone(name): no two of a name run at once, in no two workers")
     given = getattr(config, "workerinput", {}).get("common_folder")
     config.stash[_FOLDER] = Path(given or tempfile.mkdtemp(prefix="cd-run-"))
 
@@ -93,6 +90,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_configure_node(node: Any) -> None:
     """https://pytest-xdist.readthedocs.io/en/stable/how-to.html#creating-one-time-session-fixtures"""
     node.workerinput["common_folder"] = str(node.config.stash[_FOLDER])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_handlecrashitem(crashitem: str) -> None:
+    """End the run: the other workers would be given the test that kills, one after the other."""
+    pytest.exit(f"a worker of pytest died while it ran {crashitem}", returncode=1)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -107,23 +110,42 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Workers take the longest first, so that none of them is alone with it in the end."""
-    for item in items:
-        if _needs_docker(item):
-            item.add_marker(pytest.mark.xdist_group(DOCKER))
-    if hasattr(config, "workerinput"):
-        items.sort(key=_rank)
-
-
-def _rank(item: pytest.Item) -> int:
+def pytest_itemcollected(item: pytest.Item) -> None:
     if _needs_docker(item):
-        return 0
-    slow = item.get_closest_marker("slow") or not _BASES.isdisjoint(getattr(item, "fixturenames", ()))
-    return 1 if slow else 2
+        item.add_marker(pytest.mark.alone("docker"))
+
+
+@pytest.fixture(autouse=True)
+def _alone(request: pytest.FixtureRequest, common_folder: Path) -> Iterator[None]:
+    """Only one worker at a time runs tests of one `alone` name."""
+    mark = request.node.get_closest_marker("alone")
+    if mark is None:
+        yield
+        return
+    with locked(common_folder / f"{mark.args[0]}.alone"):
+        yield
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """For two workers: each begins with a half, and takes from the end of the other's (`--dist worksteal`).
+
+    One half begins with what must be run alone, so that nobody waits for it, the other with what else takes long.
+    """
+    if not hasattr(config, "workerinput"):
+        return
+    alone = [item for item in items if item.get_closest_marker("alone")]
+    slow = [item for item in items if item not in alone and _is_slow(item)]
+    quick = [item for item in items if item not in alone and item not in slow]
+    rest = max(0, len(items) // 2 - len(alone))
+    items[:] = [*alone, *quick[:rest], *slow, *quick[rest:]]
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    fixtures = getattr(item, "fixturenames", ())
+    return item.get_closest_marker("slow") is not None or not _BASES.isdisjoint(fixtures)
 
 
 def _needs_docker(item: pytest.Item) -> bool:
-    """By its fixtures, or by a parameter where the same test is for several engines."""
+    """By its fixtures, or by a parameter where it is for several engines: such tests look at what is left in it."""
     parameters = getattr(getattr(item, "callspec", None), "params", {})
-    return "docker_engine" in getattr(item, "fixturenames", ()) or DOCKER in parameters.values()
+    return "docker_engine" in getattr(item, "fixturenames", ()) or "docker" in parameters.values()

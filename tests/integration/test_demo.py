@@ -16,7 +16,7 @@ import requests
 from tests.integration.stack import free_port, until
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.xdist_group("usual ports")  # which demos take where they are free: one after the other
+pytestmark = pytest.mark.alone("usual ports")  # which demos take where they are free: one after the other
 
 
 class Run:
