@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import sqlite3
 import stat
@@ -13,6 +14,8 @@ from pathlib import Path
 
 from image_builder.real_path import open_real
 from image_builder.work import StopFlag
+
+_log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
 _SETTLED_NS = 2_000_000_000
@@ -27,12 +30,8 @@ class FileHashes:
     """Thread-safe. `database`: where it is kept between runs; None: in memory only."""
 
     def __init__(self, database: Path | None = None) -> None:
-        # A cache: losing the last writes in a power cut costs a second reading, so nothing is synced.
-        self._rows = sqlite3.connect(database or ":memory:", check_same_thread=False, isolation_level=None, timeout=30)
         self._lock = threading.Lock()
-        self._rows.execute("pragma journal_mode=wal")
-        self._rows.execute("pragma synchronous=off")
-        self._rows.execute(_SCHEMA)
+        self._rows = _opened(database)
 
     def sha256(self, path: Path, flag: StopFlag | None = None) -> str:
         """Hex digest of a regular file, of as many bytes as it had when it was opened; no part of `path` may be a link.
@@ -67,17 +66,49 @@ class FileHashes:
     def known(self, found: os.stat_result) -> str | None:
         """Hex digest of a regular file that was read before and is as it was then."""
         with self._lock:
-            row = self._rows.execute(
-                "select sha256 from hashes where device=? and inode=? and size=? and changed=? and modified=?",
-                _identity(found),
-            ).fetchone()
+            try:
+                row = self._rows.execute(
+                    "select sha256 from hashes where device=? and inode=? and size=? and changed=? and modified=?",
+                    _identity(found),
+                ).fetchone()
+            except sqlite3.DatabaseError:  # a part of it is damaged: then the file is read again
+                return None
         return None if row is None else str(row[0])
 
     def _remember(self, found: os.stat_result, digest: str) -> None:
         if time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) < _SETTLED_NS:
             return
-        with self._lock, contextlib.suppress(sqlite3.OperationalError):  # no room for it: then it is read again
+        with self._lock, contextlib.suppress(sqlite3.DatabaseError):  # no room for it: then it is read again
             self._rows.execute("insert or replace into hashes values (?,?,?,?,?,?)", (*_identity(found), digest))
+
+
+def _opened(database: Path | None) -> sqlite3.Connection:
+    """The database; a new one where it is torn, and one in memory where the disk has no room for any."""
+    if database is None:
+        return _connected(":memory:")
+    try:
+        return _connected(database)
+    except sqlite3.OperationalError as error:
+        _log.warning("hashes of files are not kept in %s: %s", database, error)
+        return _connected(":memory:")
+    except sqlite3.DatabaseError as error:
+        _log.warning("%s is made anew: %s", database, error)
+        for suffix in ("", "-wal", "-shm"):
+            database.with_name(database.name + suffix).unlink(missing_ok=True)
+        return _connected(database)
+
+
+def _connected(database: Path | str) -> sqlite3.Connection:
+    rows = sqlite3.connect(database, check_same_thread=False, isolation_level=None, timeout=30)
+    try:
+        # A cache: losing the last writes in a power cut costs a second reading, so nothing is synced.
+        rows.execute("pragma journal_mode=wal")
+        rows.execute("pragma synchronous=off")
+        rows.execute(_SCHEMA)
+    except sqlite3.DatabaseError:
+        rows.close()
+        raise
+    return rows
 
 
 def _identity(found: os.stat_result) -> tuple[int, int, int, int, int]:

@@ -8,6 +8,7 @@ import gzip
 import json
 import random
 import secrets
+import shutil
 import subprocess
 import threading
 from collections import Counter
@@ -235,6 +236,19 @@ def test_hashes_of_files_need_no_room(small_disk: Path) -> None:
     for path in sorted(Path(__file__).parent.glob("*.py")):
         assert hashes.sha256(path) == hashes.sha256(path)
     hashes.close()
+
+
+def test_torn_hashes_and_a_full_disk_at_the_start_are_no_traceback(small_disk: Path) -> None:
+    """Otherwise a power cut, or a full disk, means that somebody must repair files by hand before it starts again."""
+    (small_disk / "builder").mkdir()
+    (small_disk / "builder" / "hashes.sqlite").write_bytes(b"torn" * 5000)
+    workshop = Workshop.open(small_disk, {})
+    assert workshop.hashes.sha256(Path(__file__)) == workshop.hashes.sha256(Path(__file__))
+    workshop.close()
+    shutil.rmtree(small_disk / "builder")
+    fill(small_disk)
+    with pytest.raises(DiskFull):
+        Workshop.open(small_disk, {})
 
 
 @pytest.mark.parametrize("phase", [*PHASES, "base:fetching", "weights:pushing"])
