@@ -425,7 +425,8 @@ def peak(root: Path, *weights: str) -> int:
     return int(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
 
 
-@pytest.mark.parametrize("size", [200 << 20, pytest.param(10 << 30, marks=pytest.mark.long)])
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("size", [200 << 20, pytest.param(5 << 30, marks=pytest.mark.long)])
 def test_a_large_sparse_file_does_not_fill_the_memory(project: Path, size: int) -> None:
     for name in ("weights.bin", "program.bin"):
         with (project / name).open("wb") as file:
@@ -440,20 +441,21 @@ def many(project: Path, count: int) -> None:
             (project / f"pkg{folder:03}/some_file_{number:03}.txt").write_text(f"{folder} {number}\n")
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("count", [2_000, pytest.param(200_000, marks=pytest.mark.long)])
 def test_very_many_small_files_stay_cheap(project: Path, count: int) -> None:
     """The second plan reads no file; memory grows by a few hundred bytes for each."""
     many(project, count)
     hashes = FileHashes()
     first = plan(project, hashes)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 600
     reads = Reads()
     while not reads.asked or reads.count:  # until the files are old enough to be remembered
         assert time.monotonic() < deadline
         reads = Reads()
         assert plan(project, reads.over(hashes)).key == first.key
     hashes.close()
-    assert peak(project.parents[3]) < 200
+    assert peak(project.parents[3]) < 200 + count // 1000
 
 
 class Reads:
