@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from cloud_manager import deployment_yaml
 from tests.integration.judges import inspected
 from tests.integration.works import Container, Works
 
@@ -16,6 +19,14 @@ OWNED = """
 import importlib.metadata as m, sys
 print(*(p.locate() for p in m.distribution(sys.argv[1]).files), sep="\\n")
 """
+SHADOW = """
+set -e
+mkdir -p "$(python -m site --user-site)/humanize"
+echo "raise SystemExit(9)" >"$(python -m site --user-site)/humanize/__init__.py"
+python -c "import humanize"
+rm -r "$(python -m site --user-site)/humanize"
+"""
+"""A package of the same name in the user's own site does not come before the image's."""
 SCRIPTS = """
 import importlib.metadata as m
 print(*(e.name for e in m.entry_points(group="console_scripts") if e.dist.name.lower() not in {"pip", "wheel"}))
@@ -41,6 +52,7 @@ def test_hello_answers_is_managed_by_pip_and_stops(works: Works) -> None:
     with works.container(image["pushed"]) as container:
         assert container.answer()["greeting"] == "Hello"
         agrees_with_pip(works, "hello", container)
+        container.say("sh", "-c", SHADOW)
         owned = container.say("python", "-c", OWNED, "humanize").split()
         assert len(owned) > 20
         container.say("ls", *owned)
@@ -82,3 +94,12 @@ def test_an_own_dockerfile_answers(works: Works) -> None:
     with works.container(works.image("own")["image"]["pushed"]) as container:
         assert container.answer()["running_for"] == "a while"
         stops_in_time(container)
+
+
+def test_a_published_image_is_one_that_another_deployment_names(works: Works, tmp_path: Path) -> None:
+    """Prebuilt: nothing is asked of the builder, and what the target is given is the digest that skopeo sees."""
+    image = works.image("hello")["image"]
+    (tmp_path / "deployment.yaml").write_text(f"build:\n  image_uri: {image['pushed']}\ndeploy:\n  type: docker\n")
+    spec = deployment_yaml.load(tmp_path / "deployment.yaml").spec
+    assert spec.prebuilt and spec.build.image_uri == image["pushed"]
+    assert inspected(str(spec.build.image_uri))["Digest"] == image["digest"] == image["pushed"].partition("@")[2]
