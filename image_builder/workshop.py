@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
 from image_builder.contents_store import ContentsStore
-from image_builder.disk import sweep_all
+from image_builder.disk import full_disk_named, sweep_all
 from image_builder.engines.engine import Engine
 from image_builder.errors import BuildError
 from image_builder.fetch import WheelStore
@@ -100,23 +101,32 @@ class Workshop:
 
         Args:
             engines: those that may be used, the first that is there first; they put their layers into the layout.
-            cache_dir: what several builders share; None: STATE_DIR/builder, as long as there is one.
+            cache_dir: what several builders share; None: STATE_DIR/builder, for one builder alone.
 
         Raises:
-            BuildError: a folder cannot be used.
+            BuildError: a folder cannot be used. DiskFull
         """
-        own = _ready(state_dir / "builder", "STATE_DIR")
-        folder = _ready(cache_dir, "CACHE_DIR") if cache_dir else own
-        workshop = cls(folder, own, environ, network or Network(), engines)
-        workshop.layout.prepare()
-        workshop.index.prepare()
-        workshop.wheels.prepare()
-        workshop.contents.prepare()
-        sweep_all(folder)
-        workshop.locks.mkdir(exist_ok=True)
-        forget_open_locks(workshop.locks)
-        workshop.scratch.prepare()
+        own = state_dir / "builder"
+        folder = cache_dir or own
+        with _usable(own, "STATE_DIR"):
+            _make(own)
+        with _usable(folder, "CACHE_DIR" if cache_dir else "STATE_DIR"), ExitStack() as half_open:
+            _make(folder)
+            workshop = cls(folder, own, environ, network or Network(), engines)
+            half_open.callback(workshop.close)
+            workshop._prepare()
+            half_open.pop_all()
         return workshop
+
+    def _prepare(self) -> None:
+        self.layout.prepare()
+        self.index.prepare()
+        self.wheels.prepare()
+        self.contents.prepare()
+        sweep_all(self.folder)
+        self.locks.mkdir(exist_ok=True)
+        forget_open_locks(self.locks)
+        self.scratch.prepare()
 
     async def resolver_environ(self) -> dict[str, str]:
         """The environment for uv and downloads."""
@@ -137,12 +147,17 @@ class Workshop:
         self.making.close()
 
 
-def _ready(folder: Path, setting: str) -> Path:
+def _make(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    if folder.stat().st_uid == os.geteuid():  # else its owner has decided who may use it
+        folder.chmod(0o700)  # projects' files and settings are no business of other users
+
+
+@contextmanager
+def _usable(folder: Path, setting: str) -> Iterator[None]:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if folder.stat().st_uid == os.geteuid():  # else its owner has decided who may use it
-            folder.chmod(0o700)  # projects' files and settings are no business of other users
-        return folder
+        with full_disk_named(folder, 0):
+            yield
     except OSError as error:
         raise BuildError(
             f"cannot use the folder {folder}: {error.strerror}", f"Set {setting} to a folder that can be written."

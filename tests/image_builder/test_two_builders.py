@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ import httpx
 import pytest
 
 from image_builder.interpreters import here
-from tests.image_builder.service import Service
+from tests.image_builder.service import ROOT, Service
 from tests.image_builder.test_sources import make_source
 from tests.image_builder.wheels import make_wheel
 from tests.integration.stack import until
@@ -103,6 +104,17 @@ def test_what_both_need_is_made_once(tmp_path: Path, links: Path) -> None:
         for service in (one, two):
             service.http.post("/gc", params={"verify": True}).raise_for_status()
             assert service.show(service.ask(**asked)["id"])["state"] == "succeeded"
+
+
+def test_a_cache_that_cannot_be_used_is_named_in_one_line(tmp_path: Path) -> None:
+    """Otherwise a mistake in a setting is a traceback."""
+    (tmp_path / "cache").write_text("no folder")
+    env = {"STATE_DIR": str(tmp_path / "state"), "CACHE_DIR": str(tmp_path / "cache"), "IMAGE_BUILDER_PORT": "0"}
+    command = [sys.executable, "-m", "image_builder"]
+    ended = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert f"{tmp_path / 'cache'}" in line and "CACHE_DIR" in line
 
 
 def test_who_waits_goes_on_when_the_maker_is_killed(tmp_path: Path, links: Path) -> None:
