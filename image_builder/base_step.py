@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from image_builder.contract import Platform
 from image_builder.errors import BuildError
@@ -23,7 +24,9 @@ from image_builder.work import in_thread
 
 def base_plans(base: BaseImage) -> list[LayerPlan]:
     """A row for each layer, the lowest first."""
-    return [LayerPlan(f"base {count}", "base", layer.digest) for count, layer in enumerate(base.layers, 1)]
+    return [
+        LayerPlan(layer.title or f"base {count}", "base", layer.digest) for count, layer in enumerate(base.layers, 1)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,8 @@ class Groundwork:
             await self.complete(base)
             tree = await in_thread(lambda flag: scan(base, self.layout, self.folder, flag))
         for plan, layer in zip(plans, base.layers, strict=True):
-            self.board.settle(plan, Layer(layer.digest, layer.diff_id, layer.size), "reused")
+            state: Literal["built", "reused"] = "built" if layer.made else "reused"
+            self.board.settle(plan, Layer(layer.digest, layer.diff_id, layer.size), state)
         return founded(base, tree, python)
 
     async def complete(self, base: BaseImage) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
@@ -15,6 +16,9 @@ from image_builder.layers.index import Layer, LayerIndex
 from image_builder.oci.base import BaseImage, BaseLayer
 from image_builder.oci.image import LAYER_TYPE
 from image_builder.work import in_thread
+
+_LONGEST = 60
+"""Of the names in a layer's title."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +44,27 @@ class Packager:
         """
         key = layer_key(base.digest, packages)
         async with self.making(key):
+            by = ""
             layer = await in_thread(lambda _: self.index.layer(key))
             if layer is None:
                 engine = await choose(self.engines, asked)
+                by = engine.name
                 self.log(f"{engine.name} puts {_names(packages)} on the base image")
                 layer = made = await engine.with_packages(base, bring, packages, self.log)
                 await in_thread(lambda _: self.index.remember(key, made))
             else:
                 self.log(f"the layer with {_names(packages)} was made before")
-        return with_layer(base, layer, packages)
+        return with_layer(base, layer, packages, by)
 
 
-def with_layer(base: BaseImage, layer: Layer, packages: Sequence[SystemPackage]) -> BaseImage:
-    """Its digest is of no manifest that exists: it names what is in it, for what is remembered by it. Pure."""
+def with_layer(base: BaseImage, layer: Layer, packages: Sequence[SystemPackage], by: str = "") -> BaseImage:
+    """Its digest is of no manifest that exists: it names what is in it, for what is remembered by it. Pure.
+
+    by: the engine that made the layer now; empty if it was made before.
+    """
     digest = hashlib.sha256(f"{base.digest} {layer.digest}".encode()).hexdigest()
-    top = BaseLayer(layer.digest, layer.diff_id, layer.size, LAYER_TYPE)
+    title = f"apt {textwrap.shorten(_names(packages), _LONGEST, placeholder=' …')}{f' by {by}' if by else ''}"
+    top = BaseLayer(layer.digest, layer.diff_id, layer.size, LAYER_TYPE, title, made=bool(by))
     config = _config(base.config, layer, f"cloud-deploy: apt-get install {_names(packages)}")
     return replace(base, digest=f"sha256:{digest}", config=config, layers=(*base.layers, top))
 

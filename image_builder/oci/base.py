@@ -45,12 +45,16 @@ Told = Callable[["BaseLayer", int], None]
 
 @dataclass(frozen=True, slots=True)
 class BaseLayer:
-    """digest: of the blob as it is stored. diff_id: of the tar inside. size: bytes of the blob."""
+    """digest: of the blob as it is stored. diff_id: of the tar inside. size: bytes of the blob. title: what it holds,
+    where that is known; made: an engine made it for this very build.
+    """
 
     digest: str
     diff_id: str
     size: int
     media_type: str
+    title: str = ""
+    made: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,9 @@ def run_in_docker(host: str, reference: str) -> str:
     docker = [needs.program("docker"), "-H", host]
     subprocess.run([*docker, "pull", "-q", reference], check=True, capture_output=True)
     try:
-        said = subprocess.run([*docker, "run", "--rm", reference], capture_output=True, text=True, check=True)
+        said = subprocess.run(
+            [*docker, "run", "--rm", "--network", "none", reference], capture_output=True, text=True, check=True
+        )
     finally:
         subprocess.run([*docker, "rmi", "-f", reference], capture_output=True, check=True)
     return said.stdout
@@ -76,10 +78,12 @@ async def test_wheels_and_program_run_over_system_packages_and_the_engine_is_ask
     asked = {"base_image": base_image, "system_packages": ("hello",), "push": target}
     image, notes = await made(with_docker(tmp_path / "state", links, docker_engine), root, "dep", **asked)
     assert any("docker puts hello" in line for line in notes.logs)
+    assert notes.layers["apt hello by docker"].origin == "built" and notes.layers["base 1"].origin == "reused"
     assert run_in_docker(docker_engine, str(image.pushed)) == "42 Hello, world! []\n"
     make_project(root, {"app.py": PROGRAM + "# another program\n"})
     other, notes = await made(without_engines(tmp_path / "state", links), root, "dep", **{**asked, "owner": "8/1"})
     assert any("made before" in line for line in notes.logs) and other.digest != image.digest
+    assert notes.layers["apt hello"].origin == "reused"
 
 
 async def test_a_package_that_is_not_there_names_its_line(
