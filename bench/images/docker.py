@@ -34,7 +34,8 @@ class Docker:
         caches = self._engine.caches()
         self._made = {registry.base}
         self._engine.run("pull", registry.base)
-        groups = (self._engine.group, "docker/buildkit")
+        # BuildKit's containers are children of the daemon, and so counted with it; the classic builder's are not.
+        groups = (self._engine.group,) if self.name == CLASSIC else ()
         try:
             yield Watched(daemons=(self._engine.pid,), groups=groups, apart=(registry.pid,))
         finally:

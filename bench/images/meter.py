@@ -1,7 +1,7 @@
 """Seconds, CPU seconds and memory of one build: of its client, of the daemon that works for it, and of its containers.
 
-CPU: of the client's whole tree by wait4, of daemons and their children by /proc, of containers by their cgroup (they
-are no children of the daemon). Memory: resident pages, program files included and the page cache not, summed over all
+CPU: of the client's whole tree by wait4, of daemons and their children by /proc, of containers that are no children of
+the daemon by their cgroup. Memory: resident pages, program files included and the page cache not, summed over all
 these processes every 20 ms, the daemon's own included; what a process of ours peaked at in between is read off VmHWM.
 """
 
@@ -37,7 +37,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Watched:
-    """daemons: process ids. groups: cgroups by name, e.g. `docker`. apart: children of the bench that do not count."""
+    """daemons: process ids. groups: names of cgroups. apart: children of the bench that do not count."""
 
     daemons: tuple[int, ...] = ()
     groups: tuple[str, ...] = ()
