@@ -27,7 +27,7 @@ class PartialFile:
         self._written = 0
         with full_disk_named(folder, expected):
             folder.mkdir(parents=True, exist_ok=True)
-            self._path, self._file = _create_locked(folder)
+            self.path, self._file = _create_locked(folder)
 
     def write(self, data: bytes | memoryview) -> None:
         with full_disk_named(self._folder, max(self._expected, self._written + len(data))):
@@ -47,7 +47,7 @@ class PartialFile:
             if durable:
                 os.fsync(self._file.fileno())
             target = self._folder / name
-            self._path.replace(target)
+            self.path.replace(target)
             if durable:
                 sync_folder(self._folder)
         self._file.close()
@@ -57,7 +57,7 @@ class PartialFile:
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        self._path.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
         # What is buffered may not fit on a full disk; it is thrown away in any case.
         with contextlib.suppress(OSError):
             self._file.close()

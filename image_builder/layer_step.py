@@ -7,14 +7,19 @@ from pathlib import Path
 
 from image_builder.base_step import base_plans
 from image_builder.bytecode import compile_wheels
+from image_builder.growing_file import GrowingFile
 from image_builder.job import Job
 from image_builder.layer_plan import LayerPlan
 from image_builder.layers.index import Layer
 from image_builder.layers.make import Materials, make_layer
 from image_builder.layers.tar import Entry
 from image_builder.lock import PinnedWheel
+from image_builder.publish import Publisher
 from image_builder.wheel_step import Planned
-from image_builder.work import StopFlag, each, in_thread
+from image_builder.work import StopFlag, both, each, in_thread
+
+_WORTH_FOLLOWING = 4 << 20
+"""Bytes of what a layer is made of from which it is sent while it is made."""
 
 
 async def layers_ready(job: Job, planned: Planned) -> list[Layer]:
@@ -33,14 +38,14 @@ async def layer_ready(job: Job, layer: LayerPlan, planned: Planned) -> Layer:
     """Raises as `layers_ready`."""
     if shared := await _shared(job, layer, planned):
         return shared
-    made = await _here(job, layer, planned)
-    await each([_sent(job, layer, made), in_thread(lambda _: _licensed(job, layer))])
+    made, begun = await _here(job, layer, planned)
+    await each([_sent(job, layer, made, begun), in_thread(lambda _: _licensed(job, layer))])
     return made
 
 
-async def _sent(job: Job, layer: LayerPlan, made: Layer) -> None:
+async def _sent(job: Job, layer: LayerPlan, made: Layer, begun: str | None) -> None:
     if job.publisher is not None:
-        await job.publisher.layer(made.digest, layer)
+        await job.publisher.layer(made.digest, layer, begun)
     if job.shared is not None:
         await job.shared.note(layer, made)
 
@@ -74,17 +79,28 @@ async def _base_sent(job: Job) -> list[Layer]:
     return []
 
 
-async def _here(job: Job, layer: LayerPlan, planned: Planned) -> Layer:
+async def _here(job: Job, layer: LayerPlan, planned: Planned) -> tuple[Layer, str | None]:
+    """The layer, and the upload that was begun while it was made."""
     async with job.workshop.making(layer.key):
         known = job.workshop.index.layer(layer.key)
         if known is not None:
             job.board.settle(layer, known, "reused")
-            return known
+            return known, None
         await _fetched(job, layer, planned)
-        async with job.workshop.slots:
-            made = await _made(job, layer)
+        if publisher := _follower(job, layer, planned):
+            with GrowingFile() as growing:
+                made, begun = await both(_made(job, layer, growing), publisher.follow(growing))
+        else:
+            made, begun = await _made(job, layer), None
         job.board.settle(layer, made, "built")
-        return made
+        return made, begun
+
+
+def _follower(job: Job, layer: LayerPlan, planned: Planned) -> Publisher | None:
+    """What sends a layer while it is made; None where the registry is asked first whether it has it."""
+    if job.shared is None or layer.key in planned.shared or planned.expected(layer) < _WORTH_FOLLOWING:
+        return None
+    return job.publisher if job.shared.surely_new(layer) else None
 
 
 async def _fetched(job: Job, layer: LayerPlan, planned: Planned) -> None:
@@ -104,27 +120,27 @@ async def _fetched(job: Job, layer: LayerPlan, planned: Planned) -> None:
         job.board.fetched(layer, sum(planned.sizes[wheel.sha256] for wheel in came))
 
 
-async def _made(job: Job, layer: LayerPlan) -> Layer:
-    compiler = job.plan.compiler
-    if layer.kind != "bytecode" or compiler is None:
-        return await in_thread(lambda flag: _make(job, layer, (), flag))
-    job.board.advance(layer, "building", 0, 0)
-    paths = _paths(job, layer)
-    async with job.workshop.scratch.new() as folder:
-        compiled = await compile_wheels(layer.wheels, paths, compiler, folder, job.report.log)
-        return await in_thread(lambda flag: _make(job, layer, compiled, flag))
+async def _made(job: Job, layer: LayerPlan, follower: GrowingFile | None = None) -> Layer:
+    async with job.workshop.slots:
+        compiler = job.plan.compiler
+        if layer.kind != "bytecode" or compiler is None:
+            return await in_thread(lambda flag: _make(job, layer, (), follower, flag))
+        job.board.advance(layer, "building", 0, 0)
+        async with job.workshop.scratch.new() as folder:
+            compiled = await compile_wheels(layer.wheels, _paths(job, layer), compiler, folder, job.report.log)
+            return await in_thread(lambda flag: _make(job, layer, compiled, follower, flag))
 
 
 def _paths(job: Job, layer: LayerPlan) -> dict[str, Path]:
     return {wheel.sha256: job.workshop.wheels.path(wheel) for wheel in layer.wheels}
 
 
-def _make(job: Job, layer: LayerPlan, compiled: Sequence[Entry], flag: StopFlag) -> Layer:
+def _make(job: Job, layer: LayerPlan, compiled: Sequence[Entry], follower: GrowingFile | None, flag: StopFlag) -> Layer:
     def told(done: int, total: int) -> None:
         job.board.advance(layer, "building", done, total)
 
     told(0, 0)
-    materials = Materials(job.plan, _paths(job, layer), job.workshop.layout, job.report.log, compiled)
+    materials = Materials(job.plan, _paths(job, layer), job.workshop.layout, job.report.log, compiled, follower)
     made = make_layer(layer, materials, told, flag)
     job.workshop.index.remember(layer.key, made)
     return made

@@ -118,8 +118,8 @@ def _publishing(job: Job) -> Job:
         return job
     workshop, target = job.workshop, parse(job.plan.request.push)
     sending = Sending(job.registries, workshop.layout, workshop.pushed, workshop.making, job.board.publish)
-    notes = LayerNotes(job.registries, target, job.report.log)
-    shared = SharedLayers(notes, workshop.pushed, workshop.index) if workshop.shares_layers else None
+    notes = LayerNotes(job.registries, target, job.report.log) if workshop.shares_layers else None
+    shared = SharedLayers(target, notes, workshop.pushed, workshop.index)
     return replace(job, publisher=Publisher(target, sending, job.base), shared=shared)
 
 

@@ -12,6 +12,7 @@ from typing import Literal
 
 from image_builder.contract import LayerState
 from image_builder.errors import BuildError
+from image_builder.growing_file import GrowingFile
 from image_builder.layer_plan import LayerPlan
 from image_builder.oci.base import BaseImage, fetch_layer
 from image_builder.oci.image import MANIFEST_TYPE
@@ -23,6 +24,7 @@ from image_builder.work import in_thread
 
 _AT_A_TIME = 4
 
+Outcome = Literal["reused", "mounted", "uploaded"]
 Told = Callable[[LayerPlan, LayerState | None, int], None]
 """Told the state of a layer (None: it was there already) and the bytes sent."""
 
@@ -48,32 +50,41 @@ class Publisher:
         self._base = base
         self._slots = asyncio.Semaphore(_AT_A_TIME)
 
-    async def layer(self, digest: str, layer: LayerPlan) -> None:
+    async def follow(self, growing: GrowingFile) -> str | None:
+        """Send a layer while it is made; what `layer` is then told of. None if that did not work out."""
+        await growing.begun.wait()
+        return await self._with.registries.of(self._target).follow(self._target, growing.pieces)
+
+    async def layer(self, digest: str, layer: LayerPlan, begun: str | None = None) -> None:
         """Make a layer be in the target's repository.
 
         Raises:
             BuildError: as `Registry.push_blob`.
         """
         async with self._with.making(f"send {self._target.registry} {digest}"), self._slots:
-            source = await in_thread(lambda _: self._elsewhere(digest))
-            outcome = await self._with.registries.of(self._target).push_blob(
-                self._target,
-                digest,
-                lambda: self._here(digest, layer),
-                mount_from=source,
-                sent=lambda done: self._with.told(layer, "pushing", done),
-            )
+            registry = self._with.registries.of(self._target)
+            if begun and await registry.finish(self._target, begun, digest):
+                outcome: Outcome = "uploaded"
+            else:
+                outcome = await registry.push_blob(
+                    self._target,
+                    digest,
+                    lambda: self._here(digest, layer),
+                    mount_from=await in_thread(lambda _: self._elsewhere(digest)),
+                    sent=lambda done: self._with.told(layer, "pushing", done),
+                )
             self._with.told(layer, None if outcome == "reused" else outcome, 0)
             await in_thread(lambda _: self._with.pushed.remember(self._target, digest, anew=outcome == "uploaded"))
 
-    async def taken_over(self, digest: str, repository: str) -> Literal["reused", "mounted"] | None:
-        """Have a layer be in the target's repository that lies in another one; None if that cannot be."""
+    async def taken_over(self, digest: str, repository: str | None) -> Literal["reused", "mounted"] | None:
+        """Have a layer be in the target's repository that is there, or in another one; None if that cannot be."""
         registry = self._with.registries.of(self._target)
         async with self._slots:
             try:
                 if await registry.has_blob(self._target, digest):
                     return "reused"
-                return "mounted" if await registry.mount(self._target, digest, repository) else None
+                mounted = repository and await registry.mount(self._target, digest, repository)
+                return "mounted" if mounted else None
             except BuildError:
                 return None  # it is then made here, and the registry has its say when it is sent
 

@@ -18,6 +18,7 @@ from typing import IO, Any, TypeVar
 from image_builder.engines.processes import MARK, kill_marked
 
 T = TypeVar("T")
+U = TypeVar("U")
 _SAID_MAX = 64 << 20
 """Bytes of what a program says that are kept: the last."""
 
@@ -133,6 +134,12 @@ async def each(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         for task in tasks:
             await ended(task)
         raise
+
+
+async def both(one: Coroutine[Any, Any, T], other: Coroutine[Any, Any, U]) -> tuple[T, U]:
+    """As `each`, of two."""
+    found: list[Any] = await each([one, other])
+    return found[0], found[1]
 
 
 async def to_the_end(work: Coroutine[Any, Any, T]) -> T:

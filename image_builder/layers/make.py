@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from image_builder.errors import ResolveFailed
+from image_builder.growing_file import GrowingFile
 from image_builder.layer_plan import LayerPlan
 from image_builder.layers.files import file_entries, launcher_entries
 from image_builder.layers.gzip_chain import BadDeflate, GzipChain
@@ -28,7 +29,7 @@ Progress = Callable[[int, int], None]
 @dataclass(frozen=True, slots=True)
 class Materials:
     """What layers are made of, and where they go. wheel_paths: sha256 -> file, of the layer's wheels. compiled: the
-    entries of a layer of bytecode.
+    entries of a layer of bytecode. follower: reads the blob while it is written.
     """
 
     plan: BuildPlan
@@ -36,6 +37,7 @@ class Materials:
     layout: Layout
     log: Callable[[str], None]
     compiled: Sequence[Entry] = ()
+    follower: GrowingFile | None = None
 
 
 def make_layer(layer: LayerPlan, materials: Materials, progress: Progress, flag: StopFlag) -> Layer:
@@ -48,10 +50,17 @@ def make_layer(layer: LayerPlan, materials: Materials, progress: Progress, flag:
         entries = _placed(_entries(layer, materials, opened), layer.under)
         total = sum(entry.content.size for entry in entries)
         writer = opened.enter_context(materials.layout.writer(expected=_expected(layer, materials, total)))
-        chain = opened.enter_context(GzipChain(writer.write, lambda done: progress(min(done, total), total)))
+        sink: Callable[[bytes], None] = writer.write
+        if materials.follower is not None:
+            materials.follower.begin(writer.path)
+            sink = materials.follower.grown(sink)
+        chain = opened.enter_context(GzipChain(sink, lambda done: progress(min(done, total), total)))
         diff_id = _written(layer, entries, chain, flag)
         flag.check()
-        return Layer(writer.commit(), diff_id, writer.size)
+        made = Layer(writer.commit(), diff_id, writer.size)
+        if materials.follower is not None:
+            materials.follower.end()
+        return made
 
 
 def _written(layer: LayerPlan, entries: list[Entry], chain: GzipChain, flag: StopFlag) -> str:

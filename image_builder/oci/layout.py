@@ -136,6 +136,11 @@ class BlobWriter:
         self._hash = hashlib.sha256()
         self.size = 0
 
+    @property
+    def path(self) -> Path:
+        """Where it is before `commit`."""
+        return self._partial.path
+
     def write(self, data: bytes | memoryview) -> None:
         self._partial.write(data)
         self._hash.update(data)

@@ -33,7 +33,7 @@ class Pushed:
             write_note(path, reference.repository.encode())
 
     def layer(self, home: str, key: str) -> Layer | None:
-        """The layer with a content key that is noted in a repository (`registry/name`)."""
+        """The layer with a content key that a repository (`registry/name`) had when we last looked."""
         try:
             return Layer(**json.loads(self._path(home, f"{key}.layer").read_bytes()))
         except (FileNotFoundError, ValueError, TypeError):
@@ -43,6 +43,10 @@ class Pushed:
         path = self._path(home, f"{key}.layer")
         path.parent.mkdir(parents=True, exist_ok=True)
         write_note(path, json.dumps(asdict(layer)).encode())
+
+    def knows(self, home: str) -> bool:
+        """Whether any layer of the repository is remembered."""
+        return self._path(home, "").is_dir()
 
     def _path(self, where: str, digest: str) -> Path:
         name = hashlib.sha256(where.encode()).hexdigest()[:16]

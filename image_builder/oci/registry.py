@@ -28,6 +28,8 @@ CHUNK = 1 << 20
 _TAGS = 1000
 """Asked for in one call; some registries give no more, some refuse to."""
 
+_TAKEN = (201, 202, 204)
+
 Sent = Callable[[int], None]
 Bring = Callable[[], Awaitable[Path]]
 
@@ -201,6 +203,27 @@ class Registry:
             closing = Call("PUT", _closing(url, digest), _push(reference))
             self._calls.expect(await self._calls.patient(closing), reference, 201, 204)
         return "uploaded"
+
+    async def follow(self, reference: Reference, body: Body) -> str | None:
+        """Send a blob whose digest is not known yet; the upload that `finish` closes. None if it broke.
+
+        Whatever goes wrong is of no account here: `push_blob` will meet it again.
+        """
+        try:
+            opened = await self._open(reference, "", None)
+            if opened.status_code != httpx.codes.ACCEPTED:
+                return None
+            headers = {"Content-Type": "application/octet-stream"}
+            call = Call("PATCH", location(opened), _push(reference), headers=headers, content=body)
+            answer = await self._calls.once(call)
+        except (httpx.TransportError, BuildError):
+            return None
+        return location(answer) if answer.status_code in _TAKEN else None
+
+    async def finish(self, reference: Reference, upload: str, digest: str) -> bool:
+        """Whether an upload became the blob. If it did not, the registry throws it away by and by."""
+        answer = await self._calls.patient(Call("PUT", _closing(upload, digest), _push(reference)))
+        return answer.status_code in (httpx.codes.CREATED, httpx.codes.NO_CONTENT)
 
     async def push_bytes(self, reference: Reference, data: bytes) -> str:
         """Store what is too small to ask for first; its digest. Raises as `manifest`."""
