@@ -79,7 +79,9 @@ class Tuned(Docker):
     def _build(self, project: Project, image: str, options: list[str]) -> None:
         if not self._buildx:
             return super()._build(project, image, options)
-        output = f"type=image,name={image},push=true,compression=zstd,oci-mediatypes=true"
+        # Level 1: a registry this near takes 5 % more bytes sooner than a better level makes them.
+        output = f"type=image,name={image},push=true,store=false,unpack=false,oci-mediatypes=true"
+        output += ",compression=zstd,compression-level=1"
         words = ["--network=host", f"--cgroup-parent={self._engine.group}", "--provenance=false", "--output", output]
         self._engine.run("buildx", "build", *words, *options, str(project.folder))
         self._made.add(image)

@@ -30,7 +30,7 @@ def write_plain(project: Project, base: str, links: str) -> None:
 
 
 def write_tuned(project: Project, base: str, links: str, *, link: bool, cache: str) -> None:
-    """uv instead of pip, its cache kept, the largest package in a layer of its own, no bytecode.
+    """uv instead of pip, its cache kept for small packages, the largest in a layer of its own, no bytecode.
 
     Args:
         link: `COPY --link` is known: what is copied then stands on no layer before it. Without it the weights come
@@ -40,19 +40,19 @@ def write_tuned(project: Project, base: str, links: str, *, link: bool, cache: s
     _write_requirements(project)
     shutil.copyfile(uv.find_uv_bin(), project.folder / _UV)
     (project.folder / _UV).chmod(0o755)
-    install = (
-        f"RUN --mount=type=bind,source={_UV},target=/bin/uv --mount=type=cache,target=/root/.cache/uv,id={cache} "
-        "--mount=type=bind,source=requirements.txt,target=/requirements.txt "
-        f"uv pip install --system --break-system-packages --link-mode=copy --no-index --find-links {links}"
-    )
-    largest = install.replace("--mount=type=bind,source=requirements.txt,target=/requirements.txt ", "")
+    tool = f"RUN --mount=type=bind,source={_UV},target=/bin/uv"
+    kept = f"--mount=type=cache,target=/root/.cache/uv,id={cache}"
+    listed = "--mount=type=bind,source=requirements.txt,target=/requirements.txt"
+    install = f"uv pip install --system --break-system-packages --no-index --find-links {links}"
+    # Out of a cache that is a mount of its own, the largest would be copied file by file.
+    largest = f"{tool} {install} --no-cache {project.requirements[0]}"
+    packages = f"{tool} {kept} {listed} {install} --link-mode=copy -r /requirements.txt"
     weights = f"COPY {'--link ' if link else ''}{WEIGHTS} /workspace/"
-    packages = f"{install} -r /requirements.txt"
     _write(
         project,
         f"FROM {base}",
         "WORKDIR /workspace",
-        f"{largest} {project.requirements[0]}",
+        largest,
         *((packages, weights) if link else (weights, packages)),
         f"COPY {'--link ' if link else ''}{_PROGRAM} /workspace/",
         'ENTRYPOINT ["python3", "app.py"]',
