@@ -72,9 +72,9 @@ def main(words: Sequence[str]) -> None:
         materials.mkdir(parents=True, exist_ok=True)
         print("the base, by mmdebstrap, and the wheels, by pip", flush=True)
         make_base(materials / "base")
-        download(materials / "wheels", (*first, ONE_MORE, *second))
+        wheels = download(materials, (*first, ONE_MORE), second)
         setting = Setting(folder, materials / "base", first, second, asked.weights_mb * 10**6)
-        ours = Ours(folder / "ours", materials / "wheels")
+        ours = Ours(folder / "ours", wheels)
         if not asked.memory:
             compare(asked, setting, ours)
         if asked.memory or not asked.no_memory:

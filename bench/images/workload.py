@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -97,19 +99,21 @@ def write_weights(path: Path, size: int) -> None:
             size, number = size - len(piece), number + 1
 
 
-def download(folder: Path, requirements: Sequence[str]) -> None:
-    """The wheels of all that is asked for, by pip and its own settings. Once: what is there stays."""
-    done = folder / "downloaded.txt"
-    wanted = " ".join(sorted(set(requirements)))
-    if done.exists() and done.read_text() == wanted:
-        return
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+def download(materials: Path, *projects: Sequence[str]) -> Path:
+    """The folder with the wheels of each project, by pip and its own settings. Once: what is there stays.
+
+    Projects need not agree on versions, so pip is asked for one after the other.
+    """
+    key = hashlib.sha256(repr(projects).encode()).hexdigest()[:8]
+    folder = materials / f"wheels-{key}"
+    if folder.exists():
+        return folder
     command = [sys.executable, "-m", "pip", "download", "-qq", "--python-version", PYTHON, "--only-binary=:all:"]
-    for group in (requirements[: requirements.index(ONE_MORE) + 1], requirements[requirements.index(ONE_MORE) + 1 :]):
-        if group:  # two projects need not agree on versions
-            subprocess.run([*command, "--find-links", str(folder), "--dest", str(folder), *group], check=True)
-    done.write_text(wanted)
+    with tempfile.TemporaryDirectory(dir=materials) as growing:  # another bench may look for it at the same time
+        for project in projects:
+            subprocess.run([*command, "--find-links", growing, "--dest", growing, *project], check=True)
+        shutil.copytree(growing, folder, dirs_exist_ok=True)
+    return folder
 
 
 class _Quiet(SimpleHTTPRequestHandler):
