@@ -62,7 +62,8 @@ def make_environment(venv: Path, dev: bool) -> None:
         install_pip(python)
     say("installing what pyproject.toml asks for (the first time takes a minute or two)")
     command = [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
-    subprocess.run([*command, "--editable", str(ROOT), *(dev_requirements() if dev else [])], check=True)
+    wanted_here = [f"{ROOT}[emulator]", *dev_requirements()] if dev else [str(ROOT)]
+    subprocess.run([*command, "--editable", *wanted_here], check=True)
     stamp.write_text(wanted)
     if dev:
         (venv / "installed").write_text(wanted)

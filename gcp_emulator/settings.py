@@ -1,0 +1,50 @@
+"""What the emulator is started with. Its environment is not read: everything is an argument."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+_PROJECT = re.compile(
+    r"[a-z][a-z0-9-]{4,28}[a-z0-9]"
+)  # https://cloud.google.com/resource-manager/docs/creating-managing-projects
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    state: Path = Field(description="Folder that outlives the emulator.")
+    port: int = Field(default=0, ge=0, le=65535, description="Of the proxy, on 127.0.0.1; 0: any, the same ever after.")
+    control_port: int = Field(default=0, ge=0, le=65535, description="Of /faults; 0: any, the same ever after.")
+    project: str = Field(default="twin-project", description="The one project that there is.")
+    region: str = Field(default="us-central1", description="Written to the environment file; every region is served.")
+    repositories: tuple[str, ...] = Field(
+        default=("cloud-deploy",),
+        description="Docker repositories that exist in Artifact Registry, in every region; others are not found.",
+    )
+    secrets: Path | None = Field(default=None, description="Folder of Secret Manager: SECRET/VERSION or SECRET.")
+
+    @field_validator("project")
+    @classmethod
+    def _is_a_project(cls, value: str) -> str:
+        if not _PROJECT.fullmatch(value):
+            raise ValueError("6 to 30 lower-case letters, digits and hyphens; a letter first, no hyphen last")
+        return value
+
+    @property
+    def project_number(self) -> str:
+        """Twelve digits, always the same for a project."""
+        return str(100_000_000_000 + zlib.crc32(self.project.encode()))
+
+    @property
+    def service_account(self) -> str:
+        """The generated account whose key lies in the state folder."""
+        return f"cloud-deploy@{self.project}.iam.gserviceaccount.com"
+
+    @property
+    def compute_account(self) -> str:
+        """The account that services run as by default."""
+        return f"{self.project_number}-compute@developer.gserviceaccount.com"
