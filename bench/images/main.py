@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -64,6 +65,7 @@ def main(words: Sequence[str]) -> None:
     if reason := missing():
         print(f"images: not measured, {reason}")
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is stopped then, too
     first = tuple(asked.requirements.split(",")) if asked.requirements else FIRST
     second = first if asked.requirements else SECOND
     with tempfile.TemporaryDirectory(prefix="cloud-deploy-bench-", dir="/var/tmp") as name:

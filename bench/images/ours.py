@@ -102,4 +102,5 @@ class Ours:
             "IMAGE_BUILDER_PORT": "0",
             "UV_NO_INDEX": "1",
             "UV_FIND_LINKS": str(self.wheels),
+            "UV_CACHE_DIR": str(state / "uv"),  # what uv learned of the wheels in an earlier round is a cache, too
         }
