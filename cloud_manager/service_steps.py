@@ -64,7 +64,8 @@ async def _apply(claim: Claim, spec: DeploymentSpec, target: Target, revision: s
         revision=revision,
     )
     try:
-        await target.apply(Wanted(claim.row.key, spec, revision, facts.image, facts.image_uri))
+        generation = claim.row.generation
+        await target.apply(Wanted(claim.row.key, spec, revision, facts.image, facts.image_uri, generation))
     except DeployError as error:
         if not decide.is_built_again(facts, error.problem):
             raise

@@ -15,13 +15,17 @@ State = Literal["absent", "pending", "ready", "failed", "removing"]
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One revision of one project, ready to be run. Exactly one of `image` and `image_uri` is set."""
+    """One revision of one project, ready to be run. Exactly one of `image` and `image_uri` is set.
+
+    generation: counts the wishes of the project; what `image_uri` means is asked once in each. 0: not known.
+    """
 
     key: Key
     spec: DeploymentSpec
     revision: str
     image: ImageReference | None = None
     image_uri: str | None = None
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)
