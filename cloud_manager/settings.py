@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -27,7 +28,24 @@ class Settings(BaseSettings):
         default=False, description="Allow `deploy.type: local`: programs run as this user, unconfined."
     )
     secrets_dir: Path | None = Field(
-        default=None, description="Folder with one file per secret, for the `local` target."
+        default=None, description="Folder with one file per secret, for the `local` and `docker` targets."
+    )
+    docker_host: str = Field(
+        default="",
+        description="The Docker Engine of the `docker` target: unix://… or tcp://…; empty: the usual socket.",
+    )
+    docker_tls_verify: str = Field(default="", description="Anything: tcp:// is spoken with TLS, as docker does.")
+    docker_cert_path: Path | None = Field(
+        default=None, description="Folder with ca.pem, cert.pem and key.pem for it; empty: ~/.docker."
+    )
+    docker_owner: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")] = Field(
+        default="cloud-deploy",
+        description="Name of this installation on the Engine, in names and labels; two on one Engine need two.",
+    )
+    front_image: str = Field(
+        default="",
+        description="Image with python3, on the Engine, that holds the services' public ports while revisions come "
+        "and go, e.g. the manager's own; empty: the project's image does.",
     )
     resync_seconds: float = Field(default=180.0, gt=0, description="How often a healthy service is looked at again.")
     log_level: str = Field(default="INFO")
