@@ -1,9 +1,12 @@
-"""What the emulator is started with. Its environment is not read: everything is an argument."""
+"""What the emulator is started with, and what it must know of this machine. The environment is read here alone."""
 
 from __future__ import annotations
 
 import re
+import ssl
 import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -48,3 +51,20 @@ class Settings(BaseModel):
     def compute_account(self) -> str:
         """The account that services run as by default."""
         return f"{self.project_number}-compute@developer.gserviceaccount.com"
+
+
+@dataclass(frozen=True)
+class Host:
+    """What this machine's clients use without the twin, and go on using for hosts that are not proxied."""
+
+    trusted: Path | None = None
+    no_proxy: str = ""
+
+
+def host_of(environ: Mapping[str, str], state: Path) -> Host:
+    """trusted: the CA bundle in use, not one that the twin wrote into its state; None where none is to be found."""
+    names = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "CURL_CA_BUNDLE")
+    candidates = [*(environ.get(name) for name in names), ssl.get_default_verify_paths().cafile]
+    files = [Path(name).absolute() for name in candidates if name]
+    others = (file for file in files if file.is_file() and not file.is_relative_to(state.absolute()))
+    return Host(next(others, None), environ.get("no_proxy") or environ.get("NO_PROXY") or "")

@@ -1,0 +1,88 @@
+"""The whole twin: what serves which host, started together and stopped together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from starlette.types import ASGIApp
+
+from gcp_emulator import control, token_endpoint
+from gcp_emulator.certificates import Authority
+from gcp_emulator.environment import variables, write_files
+from gcp_emulator.hosts import Backend
+from gcp_emulator.http_server import HttpServer
+from gcp_emulator.proxy import Proxy
+from gcp_emulator.settings import Host
+from gcp_emulator.state import State
+from gcp_emulator.twin import Twin
+
+
+class PortInUse(Exception):
+    """A port that clients know already, or that was asked for, is another process's."""
+
+
+class Server(Protocol):
+    async def start(self, port: int = 0) -> int:
+        """Listen on 127.0.0.1; the port. Raises OSError."""
+        ...
+
+    async def stop(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Running:
+    """variables: what makes a process (or a shell) speak to the twin; `environment` is the same as a file."""
+
+    variables: Mapping[str, str]
+    environment: Path
+    ports: Mapping[str, int]
+
+
+def servers_of(twin: Twin) -> dict[Backend, Server]:
+    """Those that stand behind the proxy. A service is one line here."""
+    apps: dict[Backend, ASGIApp] = {
+        "tokens": token_endpoint.create_app(twin.tokens),
+    }
+    return {name: HttpServer(app) for name, app in apps.items()}
+
+
+@asynccontextmanager
+async def running(twin: Twin, servers: Mapping[Backend, Server], host: Host) -> AsyncIterator[Running]:
+    """All of it listens, and the files are written, while the block runs. Raises PortInUse, OSError."""
+    settings = twin.settings
+    authority = Authority(settings.state)
+    async with AsyncExitStack() as stack:
+        backends = {name: ("127.0.0.1", await _start(stack, server)) for name, server in servers.items()}
+        proxy = Proxy(authority, backends)
+        controls = HttpServer(control.create_app(twin.faults), https=False)
+        ports = {
+            "proxy": await _start_known(stack, twin.state, "proxy", proxy, settings.port),
+            "control": await _start_known(stack, twin.state, "control", controls, settings.control_port),
+        }
+        account = twin.accounts.ensure(settings.service_account)
+        environment = write_files(settings, host, account, authority.certificate, ports)
+        yield Running(variables(settings, host, ports, settings.state.absolute()), environment, ports)
+
+
+async def _start(stack: AsyncExitStack, server: Server, port: int = 0) -> int:
+    stack.push_async_callback(server.stop)
+    return await server.start(port)
+
+
+async def _start_known(stack: AsyncExitStack, state: State, name: str, server: Server, asked: int) -> int:
+    """The port asked for, else that of last time: clients that run have it in their environment."""
+    ports = state.json_table("ports")
+    wanted = asked or ports.get(name) or 0
+    try:
+        port = await _start(stack, server, wanted)
+    except OSError as error:
+        option = "--port" if name == "proxy" else "--control-port"
+        raise PortInUse(
+            f"port {wanted} of 127.0.0.1 cannot be had ({error.strerror}): give another {option}"
+        ) from error
+    ports.put(name, port)
+    return port
