@@ -34,6 +34,7 @@ _KINDS: dict[str, CacheKind] = {
     BLOBS: "blob",
     "wheels/": "wheel",
     "locks/": "lock",
+    "indexes/": "index",
     "layers/": "index",
     "contents/": "index",
     "bases/": "index",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,7 +19,9 @@ from urllib.request import url2pathname
 from image_builder.contract import BuildRequest
 from image_builder.disk import write_whole
 from image_builder.errors import BuildError, ResolveFailed
+from image_builder.file_hashes import FileHashes
 from image_builder.index_credentials import local_folders
+from image_builder.local_index import folders_alone, write_index
 from image_builder.lock import UNKNOWN_BASE, Lock, PinnedWheel, cuda_parts, read_lock, target_environment, uv_platform
 from image_builder.oci.software import Libc
 from image_builder.pip_settings import INDEX_NAMES
@@ -36,15 +38,24 @@ _CPU_TORCH = ("--torch-backend", "cpu")
 
 
 @dataclass(frozen=True, slots=True)
+class Hashed:
+    """Where hashes of files are remembered, and a folder for indexes made of them."""
+
+    hashes: FileHashes
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Wishes:
     """What is to be resolved. lock: what the project brings. buildable: whether sources can be built into wheels.
-    libc: of the base image.
+    libc: of the base image. hashed: only saves time.
     """
 
     request: BuildRequest
     lock: ProjectLock | None = None
     buildable: bool = False
     libc: Libc = UNKNOWN_BASE
+    hashed: Hashed | None = None
 
     @property
     def lines(self) -> list[str]:
@@ -124,8 +135,9 @@ async def _compiled(
 ) -> str:
     """What uv makes of requirement lines; a refusal that may be due to the base's C library names it."""
     platform = ("--python-platform", uv_platform(wishes.request.platform, wishes.libc))
+    environ, places = await _places(wishes, environ, options)
     try:
-        return await compile_lines(lines, wishes.request, environ, log, (*platform, *options))
+        return await compile_lines(lines, wishes.request, environ, log, (*platform, *options, *places))
     except ResolveFailed as error:
         if wishes.libc == UNKNOWN_BASE or error.problem.code not in ("no_matching_wheel", "source_only"):
             raise
@@ -134,6 +146,23 @@ async def _compiled(
             f"{error.problem.fix} A wheel for a newer C library, or another kind, needs another base image.",
             code=error.problem.code,
         ) from error
+
+
+async def _places(
+    wishes: Wishes, environ: Mapping[str, str], options: Sequence[str]
+) -> tuple[Mapping[str, str], tuple[str, ...]]:
+    """The environment, and options, that tell uv where packages come from: as the host says, but sooner done."""
+    folders, hashed = folders_alone(environ, options), wishes.hashed
+    if hashed is None or not folders:
+        return environ, ()
+    try:
+        index = await in_thread(lambda flag: write_index(folders, hashed.hashes, hashed.folder, flag))
+    except OSError:
+        return environ, ()  # uv says what is wrong with a folder, in its own words
+    if index is None:
+        return environ, ()
+    others = {name: value for name, value in environ.items() if name not in ("UV_NO_INDEX", "UV_FIND_LINKS")}
+    return others, ("--default-index", index.as_uri())
 
 
 async def _from_project(

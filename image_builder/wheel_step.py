@@ -11,7 +11,7 @@ from image_builder.layer_plan import LayerPlan, bytecode_layers, file_layers, ov
 from image_builder.layers.index import Layer
 from image_builder.lock import UNKNOWN_BASE, Lock, PinnedWheel
 from image_builder.oci.software import Libc
-from image_builder.resolve import Wishes, check_built, forget, resolve
+from image_builder.resolve import Hashed, Wishes, check_built, forget, resolve
 from image_builder.source_wheels import Target
 from image_builder.work import in_thread
 
@@ -66,7 +66,9 @@ async def _resolve(job: Job) -> Lock:
 
 
 async def _wishes(job: Job) -> Wishes:
-    return Wishes(job.plan.request, job.plan.lock, buildable=await _target(job) is not None, libc=_libc(job))
+    buildable = await _target(job) is not None
+    hashed = Hashed(job.workshop.hashes, job.workshop.folder / "indexes")
+    return Wishes(job.plan.request, job.plan.lock, buildable=buildable, libc=_libc(job), hashed=hashed)
 
 
 def _libc(job: Job) -> Libc:

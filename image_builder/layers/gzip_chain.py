@@ -15,7 +15,7 @@ from image_builder.layers.side_hash import SideHash
 _HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 """Deflate, no name, no time, unknown system: nothing of this machine."""
 
-_LEVEL = 6
+_LEVEL = 1
 _STORED_MAX = 0xFFFF
 """Longest stored block of deflate, in bytes: RFC 1951, 3.2.4."""
 _BATCH = 1 << 20
@@ -88,10 +88,12 @@ class GzipChain:
             self._write(packer.compress(chunk))
         self._write(packer.flush() + _trailer(crc, size))
 
-    def add_deflated(self, chunks: Iterable[bytes], *, crc: int, size: int, name: str = "") -> None:
+    def add_deflated(self, chunks: Callable[[], Iterable[bytes]], *, crc: int, size: int, name: str = "") -> None:
         """A whole raw deflate stream made by someone else, in a member of its own, inflated only to be checked.
 
         Args:
+            chunks: gives the stream, from its start at each call, in any thread: it is read twice, by the writer and
+                by the one who checks, so that neither waits for the other, nor anything is kept in memory between.
             name: whose it is, for the error.
 
         Raises:
@@ -100,11 +102,9 @@ class GzipChain:
         """
         self._flush()
         self._write(_HEADER)
-        seen = _Inflated(size, name)
-        for chunk in chunks:
-            self._hash.step(partial(seen.hash, chunk), len(chunk))
+        self._hash.step(partial(_hash_inflated, chunks, crc, size, name))
+        for chunk in chunks():
             self._write(chunk)
-        self._hash.step(partial(seen.check, crc), 0)
         self._write(_trailer(crc, size))
         self._grow(size)
 
@@ -166,6 +166,16 @@ def inflated(data: bytes, *, crc: int, size: int) -> bytes:
     return whole
 
 
+def _hash_inflated(
+    chunks: Callable[[], Iterable[bytes]], crc: int, size: int, name: str, update: Callable[[bytes], None]
+) -> None:
+    seen = _Inflated(size, name)  # now, not when it was asked for: each takes 80 KB
+    for chunk in chunks():
+        for part in seen.feed(chunk):
+            update(part)
+    seen.check(crc)
+
+
 class _Inflated:
     """Inflates in bounded pieces: a stream that says 1 MB and holds 1 TB is stopped at 1 MB."""
 
@@ -175,10 +185,6 @@ class _Inflated:
         self._unpacker = isal_zlib.decompressobj(-zlib.MAX_WBITS)
         self._crc = 0
         self._size = 0
-
-    def hash(self, chunk: bytes, update: Callable[[bytes], None]) -> None:
-        for part in self.feed(chunk):
-            update(part)
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         while True:
@@ -201,7 +207,7 @@ class _Inflated:
             raise BadDeflate(f"more data than the {self._expected} bytes it says", self._name)
         return part
 
-    def check(self, crc: int, _update: Callable[[bytes], None] | None = None) -> None:
+    def check(self, crc: int) -> None:
         if not self._unpacker.eof or self._size != self._expected or self._crc != crc:
             raise BadDeflate("size or checksum differ from what it says", self._name)
 

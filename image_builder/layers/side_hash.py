@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 
 _BATCH = 1 << 18
-_WAITING_MAX = 8
-"""Batches that may wait, so that memory stays bounded."""
+_HELD_MAX = 4 << 20
+"""Bytes that may wait, so that memory stays bounded."""
+_PARTS = 256
 
 Step = Callable[[Callable[[bytes], None]], None]
 """Work of the other core: it is handed what takes in the next bytes to be hashed."""
@@ -24,22 +25,22 @@ class SideHash:
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
-        self._waiting: queue.Queue[list[bytes | Step] | None] = queue.Queue(_WAITING_MAX)
-        self._batch: list[bytes | Step] = []
+        self._changed = threading.Condition()
+        self._waiting: deque[tuple[list[bytes | Step], int]] = deque()
         self._held = 0
+        self._over = False
         self._error: BaseException | None = None
-        self._given_up = False
+        self._batch: list[bytes | Step] = []
+        self._size = 0
         self._thread = threading.Thread(target=self._work, name="side-hash", daemon=True)
         self._thread.start()
 
     def update(self, data: bytes) -> None:
-        self._batch.append(data)
-        self._hold(len(data))
+        self._add(data, len(data))
 
-    def step(self, work: Step, held: int) -> None:
+    def step(self, work: Step, held: int = 0) -> None:
         """held: bytes that the work keeps in memory until it is done."""
-        self._batch.append(work)
-        self._hold(held)
+        self._add(work, held)
 
     def hexdigest(self) -> str:
         """Of all; nothing can be added any more."""
@@ -49,24 +50,40 @@ class SideHash:
             raise self._error
         return self._hash.hexdigest()
 
-    def _hold(self, size: int) -> None:
-        self._held += size
-        if self._held >= _BATCH:
+    def _add(self, part: bytes | Step, size: int) -> None:
+        self._batch.append(part)
+        self._size += size
+        if self._size >= _BATCH or len(self._batch) >= _PARTS:
             self._send()
 
     def _send(self) -> None:
-        if self._error is not None:
-            raise self._error
-        self._waiting.put(self._batch)
-        self._batch, self._held = [], 0
+        with self._changed:
+            while self._held > _HELD_MAX and self._error is None:
+                self._changed.wait()
+            if self._error is not None:
+                raise self._error
+            self._waiting.append((self._batch, self._size))
+            self._held += self._size
+            self._changed.notify()
+        self._batch, self._size = [], 0
 
     def _work(self) -> None:
-        while (batch := self._waiting.get()) is not None:
-            if self._error is None and not self._given_up:
-                try:
-                    self._take(batch)
-                except Exception as error:  # noqa: BLE001 - raised anew in the thread that asked
-                    self._error = error
+        while (taken := self._next()) is not None:
+            try:
+                self._take(taken[0])
+            except BaseException as error:  # noqa: BLE001 - raised anew in the thread that asked
+                self._error = error
+            with self._changed:
+                self._held -= taken[1]
+                self._changed.notify()
+            if self._error is not None:
+                return
+
+    def _next(self) -> tuple[list[bytes | Step], int] | None:
+        with self._changed:
+            while not self._waiting and not self._over:
+                self._changed.wait()
+            return self._waiting.popleft() if self._waiting else None
 
     def _take(self, batch: list[bytes | Step]) -> None:
         for part in batch:
@@ -76,9 +93,10 @@ class SideHash:
                 part(self._hash.update)
 
     def _end(self) -> None:
-        if self._thread.is_alive():
-            self._waiting.put(None)
-            self._thread.join()
+        with self._changed:
+            self._over = True
+            self._changed.notify()
+        self._thread.join()
 
     def __enter__(self) -> SideHash:
         return self
@@ -86,5 +104,7 @@ class SideHash:
     def __exit__(
         self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        self._given_up = kind is not None
+        if kind is not None:
+            with self._changed:
+                self._waiting.clear()
         self._end()

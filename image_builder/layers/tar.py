@@ -18,7 +18,7 @@ _TIME = 1
 
 _NAME, _SIZE = 100, 8**11
 """Beyond these a header needs an extension."""
-_END = b"0" + bytes(100) + b"ustar\x0000" + bytes(247)
+_END = bytes(100) + b"ustar\x0000" + bytes(247)
 _END_SUM = sum(_END) + 8 * ord(" ")
 """The checksum's own place counts as spaces."""
 
@@ -113,8 +113,8 @@ def header(entry: Entry, known: Folder | None) -> bytes:
     if known is not None and entry.kind == "folder":
         mode, uid, gid = known.mode, known.uid, known.gid
     size = entry.content.size if entry.kind == "file" else 0
-    if len(entry.path) < _NAME and size < _SIZE and entry.kind == "file" and entry.path.isascii():
-        return _plain_header(entry.path, mode, size)
+    if entry.path.isascii() and not entry.target and size < _SIZE and not uid and not gid:
+        return _plain_header(entry.path.encode(), _TYPES[entry.kind], mode, size)
     info = tarfile.TarInfo(entry.path)
     info.type, info.mode, info.uid, info.gid, info.size = _TYPES[entry.kind], mode, uid, gid, size
     info.mtime = _TIME
@@ -123,14 +123,34 @@ def header(entry: Entry, known: Folder | None) -> bytes:
     return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
 
-def _plain_header(path: str, mode: int, size: int) -> bytes:
-    """As tarfile makes it for a file of root's with a short name, in a tenth of the time: packages have thousands.
+def _plain_header(path: bytes, kind: bytes, mode: int, size: int) -> bytes:
+    """As tarfile makes it for what is root's and has no target, in a tenth of the time: packages have thousands.
 
     https://pubs.opengroup.org/onlinepubs/9699919799/utilities/pax.html#tag_20_92_13_06
     """
-    start = b"%b%07o\0%07o\0%07o\0%011o\0%011o\0" % (path.encode().ljust(_NAME, b"\0"), mode, 0, 0, size, _TIME)
-    total = sum(start) + _END_SUM
-    return b"%b%06o\0 %b" % (start, total, _END)
+    if kind == tarfile.DIRTYPE:
+        path += b"/"
+    if len(path) <= _NAME:
+        return _block(path, kind, mode, size, _TIME)
+    record = _pax_record(b"path", path)
+    padding = bytes(-len(record) % tarfile.BLOCKSIZE)
+    extension = _block(b"././@PaxHeader", tarfile.XHDTYPE, 0, len(record), 0)
+    return extension + record + padding + _block(path[:_NAME], kind, mode, size, _TIME)
+
+
+def _pax_record(key: bytes, value: bytes) -> bytes:
+    """`length key=value`; the length counts itself."""
+    rest = b" %b=%b\n" % (key, value)
+    length = len(rest)
+    while length != len(rest) + len(str(length)):
+        length = len(rest) + len(str(length))
+    return b"%d%b" % (length, rest)
+
+
+def _block(path: bytes, kind: bytes, mode: int, size: int, time: int) -> bytes:
+    start = b"%b%07o\0%07o\0%07o\0%011o\0%011o\0" % (path.ljust(_NAME, b"\0"), mode, 0, 0, size, time)
+    end = kind + _END
+    return b"%b%06o\0 %b" % (start, sum(start) + kind[0] + _END_SUM, end)
 
 
 def _parents(path: str) -> list[str]:

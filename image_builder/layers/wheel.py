@@ -20,7 +20,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, BinaryIO, Literal, cast
 
@@ -180,13 +180,12 @@ class Member:
 
     def write_to(self, chain: GzipChain, flag: StopFlag) -> None:
         with sound(self.wheel):
-            chunks = self._raw(flag)
             if self.info.compress_type == zipfile.ZIP_STORED:
-                chain.add_stored(self._checked(chunks))
+                chain.add_stored(self._checked(self._raw(flag)))
             elif self.info.compress_size >= _SMALL:
-                chain.add_deflated(chunks, crc=self.info.CRC, size=self.size, name=self.wheel)
+                chain.add_deflated(partial(self._raw, flag), crc=self.info.CRC, size=self.size, name=self.wheel)
             else:
-                chain.add(inflated(b"".join(chunks), crc=self.info.CRC, size=self.size))
+                chain.add(inflated(b"".join(self._raw(flag)), crc=self.info.CRC, size=self.size))
 
     def read(self, flag: StopFlag) -> bytes:
         """The whole file, for small ones."""

@@ -12,6 +12,7 @@ import tarfile
 import threading
 import zipfile
 import zlib
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -85,7 +86,7 @@ def test_any_chain_of_members_is_one_gzip_file(parts: list[tuple[str, bytes, int
             else:
                 packer = zlib.compressobj(9, zlib.DEFLATED, -15)
                 packed = packer.compress(data) + packer.flush()
-                chain.add_deflated([packed[:50], packed[50:]], crc=zlib.crc32(data), size=len(data))
+                chain.add_deflated(partial(iter, [packed[:50], packed[50:]]), crc=zlib.crc32(data), size=len(data))
         diff_id = chain.close()
     assert gzip.decompress(sink.getvalue()) == whole
     assert diff_id == sha256(whole)
@@ -98,7 +99,7 @@ def test_a_member_that_lies_about_itself_is_refused(size: int, crc: int | None) 
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     packed = packer.compress(data) + packer.flush()
     with GzipChain(lambda _: None) as chain, pytest.raises(BadDeflate):
-        chain.add_deflated([packed], crc=zlib.crc32(data) if crc is None else crc, size=size)
+        chain.add_deflated(lambda: [packed], crc=zlib.crc32(data) if crc is None else crc, size=size)
         chain.close()
 
 
@@ -113,7 +114,7 @@ def test_small_data_of_any_size_come_back(size: int) -> None:
     assert gzip.decompress(sink.getvalue()) == data
 
 
-@pytest.mark.parametrize("path", ["a", "a/b.py", "x" * 99, "x" * 100, "y" * 101, "ü"])
+@pytest.mark.parametrize("path", ["a", "a/b.py", *("x" * size for size in (98, 99, 100, 101, 980, 9_990)), "ü"])
 @pytest.mark.parametrize(("mode", "size"), [(0o644, 0), (0o755, 8**11 - 1), (0o644, 8**11)])
 def test_a_header_is_as_pythons_tarfile_makes_it(path: str, mode: int, size: int) -> None:
     info = tarfile.TarInfo(path)
@@ -126,6 +127,8 @@ def test_a_header_is_as_pythons_tarfile_makes_it(path: str, mode: int, size: int
         def write_to(self, chain: GzipChain, flag: StopFlag) -> None: ...
 
     assert header(Entry(path, mode=mode, content=Sized()), None) == info.tobuf(tarfile.PAX_FORMAT)
+    info.type, info.size = tarfile.DIRTYPE, 0
+    assert header(Entry(path, "folder", mode), None) == info.tobuf(tarfile.PAX_FORMAT)
 
 
 def test_no_thread_is_left_when_a_layer_fails() -> None:
