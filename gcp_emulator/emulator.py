@@ -10,7 +10,7 @@ from typing import Protocol
 
 from starlette.types import ASGIApp
 
-from gcp_emulator import artifact_registry, control, token_endpoint
+from gcp_emulator import artifact_registry, control, storage, token_endpoint
 from gcp_emulator.certificates import Authority
 from gcp_emulator.environment import variables, write_files
 from gcp_emulator.hosts import Backend
@@ -46,6 +46,9 @@ def servers_of(twin: Twin) -> dict[Backend, Server]:
     """Those that stand behind the proxy. A service is one line here."""
     apps: dict[Backend, ASGIApp] = {
         "registry": artifact_registry.create_app(twin),
+        "storage": storage.create_app(
+            twin.state, twin.faults, twin.clock, twin.tokens.caller_of, twin.settings.project_number
+        ),
         "tokens": token_endpoint.create_app(twin.tokens),
     }
     return {name: HttpServer(app) for name, app in apps.items()}
