@@ -22,7 +22,6 @@ from image_builder.engines.choose import engines_of
 from image_builder.engines.engine import Engine
 from image_builder.errors import BuildError
 from image_builder.folder_lock import folder_lock
-from image_builder.interpreters import Interpreter
 from image_builder.kept_image import is_whole
 from image_builder.oci.layout import Layout
 from image_builder.pipeline import build
@@ -87,9 +86,7 @@ def workshop_of(settings: Settings, engines: Callable[[Layout], Sequence[Engine]
 
 
 def maker_of(settings: Settings, workshop: Workshop) -> Maker:
-    def compiler_of(python: str) -> Interpreter | None:
-        return workshop.interpreters.find(python) if settings.compile_bytecode else None
-
+    compiler_of = workshop.interpreters.find if settings.compile_bytecode else None
     return Maker(
         plan=lambda request, flag: make_plan(
             request, settings.shared_root, workshop.hashes, flag, compiler_of=compiler_of

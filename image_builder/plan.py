@@ -44,7 +44,7 @@ class BuildPlan:
     key: 64 hex digits over the request (without owner, source and origins), all entries of files and weights, the
         project's lock, and the kind of bytecode.
     source: the real folder that the paths are relative to.
-    compiler: what compiles the packages' modules ahead, if they are to be compiled.
+    compiler: what compiles the packages' modules ahead; compiles: whether they were to be compiled.
     lock: the project's own, which then decides what is installed.
     base: the base image by digest, where an earlier try of this very build found it.
     """
@@ -91,11 +91,11 @@ def make_plan(
     hashes: FileHashes,
     flag: StopFlag | None = None,
     *,
-    compiler_of: Callable[[str], Interpreter | None] = lambda _: None,
+    compiler_of: Callable[[str], Interpreter | None] | None = None,
 ) -> BuildPlan:
     """Read the project and decide. Blocking (it hashes what `hashes` does not know): call it in a thread.
 
-    compiler_of: python X.Y -> what compiles modules for it, if anything does.
+    compiler_of: python X.Y -> what compiles modules for it, if anything does. None: they are not to be compiled.
 
     Raises:
         BadBuildRequest: the request asks for what cannot be; code and words say what.
@@ -110,8 +110,10 @@ def make_plan(
     program = tuple(entry for entry in entries if not _below(entry.path, weights))
     _check_files(request, {entry.path for entry in entries}, weights)
     lock = read_project_lock(source, request.lock, shared_root) if request.lock is not None else None
-    compiler = compiler_of(request.python) if request.requirements or lock else None
-    return BuildPlan(request, plan_key(request, entries, compiler, lock), source, program, heavy, compiler, lock)
+    compiles = compiler_of is not None and bool(request.requirements or lock)
+    compiler = compiler_of(request.python) if compiler_of and compiles else None
+    key = plan_key(request, entries, compiler, lock)
+    return BuildPlan(request, key, source, program, heavy, compiler, lock, compiles)
 
 
 def plan_key(

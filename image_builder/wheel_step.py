@@ -112,8 +112,12 @@ def _layers(job: Job, lock: Lock, sizes: Mapping[str, int]) -> list[LayerPlan]:
 
 
 def _bytecode(job: Job, wheels: list[LayerPlan]) -> list[LayerPlan]:
-    compiler = job.plan.compiler
-    return bytecode_layers(wheels, job.plan.request.python, compiler.magic) if compiler else []
+    python, compiler = job.plan.request.python, job.plan.compiler
+    if compiler is not None:
+        return bytecode_layers(wheels, python, compiler.magic)
+    if job.plan.compiles:
+        job.report.log(f"packages are not compiled ahead: there is no python {python} here to do it")
+    return []
 
 
 def _size(job: Job, wheel: PinnedWheel) -> int | None:
