@@ -1,0 +1,108 @@
+"""Cloud Run, put together: the gRPC server behind run.googleapis.com, and the ingress behind *.run.app."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from starlette.types import ASGIApp
+
+from gcp_emulator import ingress
+from gcp_emulator.grpc_server import Authentication, FaultInjection, GrpcServer, Service
+from gcp_emulator.operations import Operations
+from gcp_emulator.run_controller import RunController
+from gcp_emulator.run_gpu_checks import Quotas
+from gcp_emulator.run_iam import Policies
+from gcp_emulator.run_instances import Instances
+from gcp_emulator.run_launch import Secrets
+from gcp_emulator.run_project import Project
+from gcp_emulator.run_revisions import Revisions
+from gcp_emulator.run_services import Services
+from gcp_emulator.run_store import RunStore
+from gcp_emulator.runtime_protocol import Runtime
+from gcp_emulator.twin import Twin
+
+PACE = 0.2
+"""Seconds of each step of a change."""
+
+
+@dataclass(frozen=True)
+class Run:
+    controller: RunController
+    services: Sequence[Service]
+    ingress: ASGIApp
+    operations: Operations
+
+
+class RunServer:
+    """What the emulator starts and stops: what was under way goes on with the start, nothing is left by the stop."""
+
+    def __init__(self, run: Run, server: GrpcServer) -> None:
+        self._run = run
+        self._server = server
+
+    async def start(self, port: int = 0) -> int:
+        """The port. Raises OSError."""
+        await self._run.controller.start()
+        return await self._server.start(port)
+
+    async def stop(self) -> None:
+        await self._server.stop()
+        await self._run.controller.stop()
+
+
+def cloud_run(
+    twin: Twin,
+    runtime: Runtime,
+    *,
+    buckets: Path | None = None,
+    quotas: Quotas | None = None,
+    pace: float = PACE,
+) -> Run:
+    """Args:
+    runtime: what runs containers.
+    buckets: a folder with a folder for each bucket; None: volumes of buckets are not mounted.
+    """
+    settings = twin.settings
+    project = Project(settings.project, settings.project_number, settings.compute_account)
+    store, operations = RunStore(twin.state), Operations(twin.state, twin.clock)
+    volumes = settings.state / "run" / "volumes"
+    instances = Instances(runtime, project, Secrets(settings.secrets), volumes, buckets)
+    controller = RunController(
+        store=store,
+        operations=operations,
+        instances=instances,
+        project=project,
+        clock=twin.clock,
+        faults=twin.faults,
+        pace=pace,
+    )
+    policies = Policies(store, project)
+    services = Services(
+        store=store,
+        operations=operations,
+        controller=controller,
+        policies=policies,
+        project=project,
+        quotas=quotas or Quotas(),
+    )
+    revisions = Revisions(store=store, operations=operations, controller=controller, project=project)
+    entry = ingress.Ingress(
+        store=store,
+        controller=controller,
+        policies=policies,
+        project=project,
+        identity=twin.tokens.identity,
+        chance=random.Random(),  # noqa: S311 - a share of traffic is no secret
+    )
+    served = (services.service(), revisions.service(), operations.service())
+    return Run(controller, served, ingress.create_app(entry), operations)
+
+
+def grpc_server(twin: Twin, services: Sequence[Service]) -> GrpcServer:
+    """For the services of every part of the twin that speaks gRPC."""
+    number = twin.settings.project_number
+    guards = (Authentication(twin.tokens.caller_of), FaultInjection(twin.faults, twin.clock, number))
+    return GrpcServer(services, guards)
