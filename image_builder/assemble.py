@@ -65,7 +65,7 @@ def image_config(plan: BuildPlan, lock_digest: str, base: BaseImage | None = Non
         labels={
             **({_BASE_NAME: base.reference, _BASE_DIGEST: base.reference.rpartition("@")[2]} if base else {}),
             "org.opencontainers.image.title": " ".join(plan.entrypoint)[:200],
-            "org.opencontainers.image.version": plan.id,
+            "org.opencontainers.image.version": plan.key[:32],
             "io.tango.cloud-deploy.key": plan.key,
             "io.tango.cloud-deploy.python": plan.request.python,
             "io.tango.cloud-deploy.lock-digest": f"sha256:{lock_digest}",

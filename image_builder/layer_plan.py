@@ -122,8 +122,10 @@ def _identities(wheels: Sequence[PinnedWheel]) -> list[tuple[str, str]]:
 
 
 def _file_layer(kind: LayerKind, files: tuple[SourceFile, ...], workdir: str) -> LayerPlan:
-    key = _key("files", workdir=workdir, files=[asdict(file) for file in files])
-    return LayerPlan(kind, kind, key, files=files)
+    digest = hashlib.sha256(_key("files", workdir=workdir).encode())
+    for file in files:  # one by one: there may be hundreds of thousands
+        digest.update(json.dumps([file.path, file.kind, file.mode, file.size, file.sha256, file.target]).encode())
+    return LayerPlan(kind, kind, digest.hexdigest(), files=files)
 
 
 def _key(kind: str, **parts: Any) -> str:

@@ -41,8 +41,8 @@ _RESERVED = ("/opt/venv", "/opt/cloud-deploy")
 class BuildPlan:
     """Everything a build does follows from this. Equal inputs have equal keys, whoever asks.
 
-    key: 64 hex digits over the request (without owner, source and origins), all entries of files and weights, the
-        project's lock, and the kind of bytecode.
+    key: 64 hex digits over the request (without owner, source, origins and where the image goes), all entries of files
+        and weights, the project's lock, and the kind of bytecode.
     source: the real folder that the paths are relative to.
     compiler: what compiles the packages' modules ahead; compiles: whether they were to be compiled.
     lock: the project's own, which then decides what is installed.
@@ -57,10 +57,13 @@ class BuildPlan:
     compiler: Interpreter | None = None
     lock: ProjectLock | None = None
     base: str | None = None
+    compiles: bool = False
 
     @property
     def id(self) -> str:
-        return self.key[:32]
+        """Of the build: the same image for two places is two builds."""
+        push = self.request.push
+        return (hashlib.sha256(f"{self.key} {push}".encode()).hexdigest() if push else self.key)[:32]
 
     @property
     def whole(self) -> bool:
@@ -113,7 +116,7 @@ def make_plan(
     compiles = compiler_of is not None and bool(request.requirements or lock)
     compiler = compiler_of(request.python) if compiler_of and compiles else None
     key = plan_key(request, entries, compiler, lock)
-    return BuildPlan(request, key, source, program, heavy, compiler, lock, compiles)
+    return BuildPlan(request, key, source, program, heavy, compiler, lock, compiles=compiles)
 
 
 def plan_key(
@@ -122,8 +125,9 @@ def plan_key(
     compiler: Interpreter | None = None,
     lock: ProjectLock | None = None,
 ) -> str:
-    """64 hex digits. Left out: who asks, where the files lie, and where a requirement was written."""
-    asked = request.model_dump(mode="json", exclude={"owner", "source", "requirements", "system_package_origins"})
+    """64 hex digits. Left out: who asks, where the files lie, where a requirement was written, where the image goes."""
+    left_out = {"owner", "source", "requirements", "system_package_origins", "push"}
+    asked = request.model_dump(mode="json", exclude=left_out)
     asked["requirements"] = sorted(requirement.text for requirement in request.requirements)
     asked["system_packages"] = sorted(request.system_packages)
     asked["weights"] = sorted(request.weights)

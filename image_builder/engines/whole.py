@@ -71,7 +71,7 @@ def whole_config(plan: BuildPlan, lower: Mapping[str, Any]) -> ImageConfig:
         port=plan.request.port,
         labels={
             "org.opencontainers.image.title": " ".join(plan.entrypoint)[:200],
-            "org.opencontainers.image.version": plan.id,
+            "org.opencontainers.image.version": plan.key[:32],
             "io.tango.cloud-deploy.key": plan.key,
             "io.tango.cloud-deploy.engine": str(plan.request.engine),
         },

@@ -242,8 +242,9 @@ async def test_what_is_published_can_be_read_and_nothing_is_sent_twice(
     assert wire.sent < 10_000
 
     wire.sent = 0
-    _, notes = await made(workshop, root, base, push=f"{registry}/{somewhere}/other:1")
+    other, notes = await made(workshop, root, base, push=f"{registry}/{somewhere}/other:1")
     assert set(notes.states.values()) == {"mounted"}
+    assert other.digest == (await made(workshop, root, base))[0].digest, "where it goes makes no other image"
     assert wire.sent < 10_000
 
 
