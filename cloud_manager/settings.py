@@ -38,6 +38,10 @@ class Settings(BaseSettings):
     docker_cert_path: Path | None = Field(
         default=None, description="Folder with ca.pem, cert.pem and key.pem for it; empty: ~/.docker."
     )
+    docker_config: Path | None = Field(
+        default=None,
+        description="Folder with what `docker login` left, for the Engine's pulls; empty: .docker of this user.",
+    )
     docker_owner: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")] = Field(
         default="cloud-deploy",
         description="Name of this installation on the Engine, in names and labels; two on one Engine need two.",

@@ -30,11 +30,9 @@ class BadCredentials(TargetError):
 class DockerLogin:
     """https://docs.docker.com/reference/cli/docker/login/#credential-stores"""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        """environ: DOCKER_CONFIG or HOME say where the file is; a credential helper is found on PATH."""
-        folder = environ.get("DOCKER_CONFIG") or str(Path(environ.get("HOME") or "~").expanduser() / ".docker")
-        self._path = Path(folder) / "config.json"
-        self._environ = dict(environ)
+    def __init__(self, folder: Path | None = None) -> None:
+        """folder: what docker calls DOCKER_CONFIG; None: `.docker` of this user."""
+        self._path = (folder or Path.home() / ".docker") / "config.json"
 
     async def header(self, registry: str) -> str | None:
         """Value of `X-Registry-Auth` for a registry; None: nobody has logged in there.
@@ -89,7 +87,7 @@ class DockerLogin:
         program = f"docker-credential-{helper}"
         try:
             async with asyncio.timeout(_PATIENCE):
-                status, output = await _run(program, server, self._environ)
+                status, output = await _run(program, server)
         except OSError as error:  # a TimeoutError is one, too
             reason = "does not answer" if isinstance(error, TimeoutError) else f"cannot be started ({error.strerror})"
             raise BadCredentials(
@@ -110,10 +108,10 @@ class DockerLogin:
         return {"identitytoken": secret} if name == "<token>" else {"username": name, "password": secret}
 
 
-async def _run(program: str, given: str, environ: Mapping[str, str]) -> tuple[int, bytes]:
+async def _run(program: str, given: str) -> tuple[int, bytes]:
     """Exit status and output. Cancelled, the program is killed and waited for."""
     pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
-    process = await asyncio.create_subprocess_exec(program, "get", env=environ, stdin=pipe, stdout=pipe, stderr=null)
+    process = await asyncio.create_subprocess_exec(program, "get", stdin=pipe, stdout=pipe, stderr=null)
     try:
         output, _ = await process.communicate(given.encode())
     finally:

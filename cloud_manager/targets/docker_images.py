@@ -14,7 +14,7 @@ from cloud_manager.errors import DeployError, TargetError
 from cloud_manager.targets.docker_credentials import DockerLogin
 from cloud_manager.targets.docker_engine import Engine
 from cloud_manager.targets.docker_load import ZSTD_ENGINE, KeptImage, major, to_send
-from cloud_manager.targets.docker_progress import Log, megabytes, transfer
+from cloud_manager.targets.docker_progress import SILENCE, Log, megabytes, transfer
 from cloud_manager.targets.docker_reference import OwnNames, Reference, parse
 from cloud_manager.targets.docker_send import Parcel, Stream, describe
 from cloud_manager.targets.docker_shelf import Found, Shelf, layers_of, named_at, names_of
@@ -31,6 +31,9 @@ class EngineImages:
     """What we put into an engine has a name of ours besides its own (`docker_reference.OwnNames`): by it, it is found
     without asking the builder anything, and by it alone something may be cleared away.
     """
+
+    silence = SILENCE
+    """Seconds after which a transfer in which nothing moves is given up."""
 
     def __init__(self, engine: Engine, builder: Builder, login: DockerLogin, clock: Clock, owner: str) -> None:
         """owner: this installation's name on the engine, as `Settings.docker_owner`."""
@@ -143,7 +146,7 @@ class EngineImages:
         parcel = Parcel(image, kept, str(self._names.built(image)), layers, plain)
         what = "loading the image into the Docker Engine"
         log(f"{what}: {len(layers)} of {len(kept.layers)} layers, {megabytes(parcel.size)} of {megabytes(image.size)}")
-        async with transfer(what, log, self._clock) as progress:
+        async with transfer(what, log, self._clock, self.silence) as progress:
             progress.total = parcel.size
             await self._shelf.load(Stream(self._builder, parcel, progress), progress)
         log(f"the Docker Engine has the image; {megabytes(progress.done)} were loaded in {progress.seconds:.1f} s")
@@ -160,7 +163,7 @@ class EngineImages:
             return found
         found = await self._meant(reference, log)
         if wanted.generation:
-            await self._forget(wanted.key)
+            await self.forget(wanted.key)
             await self._shelf.call(_id(found), pin)
         return found
 
@@ -188,7 +191,7 @@ class EngineImages:
     async def _pull(self, reference: Reference, log: Log) -> None:
         login = await self._login.header(reference.registry)
         log(f"the Docker Engine pulls {reference}")
-        async with transfer(f"pulling {reference}", log, self._clock) as progress:
+        async with transfer(f"pulling {reference}", log, self._clock, self.silence) as progress:
             await self._shelf.pull(reference, login, progress)
         log(f"pulled {reference}: {megabytes(progress.total)} in {progress.seconds:.1f} s")
 
@@ -207,9 +210,6 @@ class EngineImages:
 
     async def forget(self, key: Key) -> None:
         """A project is gone: what its `image_uri` meant is asked anew if it comes back."""
-        await self._forget(key)
-
-    async def _forget(self, key: Key) -> None:
         for row in await self._shelf.rows():
             for name in names_of(row):
                 if name.startswith(f"{self._names.pins_of(key)}:"):

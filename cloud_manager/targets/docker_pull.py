@@ -52,7 +52,7 @@ _KINDS = (
         retryable=True,
     ),
     Kind(
-        "registry_unauthorised",
+        "registry_auth",
         ("unauthorized", "authentication required", "no basic auth", "denied", "forbidden", "insufficient_scope"),
         "check the name; if it is right, run docker login {registry} where the manager runs, as its user",
     ),

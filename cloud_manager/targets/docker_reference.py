@@ -18,7 +18,8 @@ OURS = "cloud-deploy.internal/"
 # https://github.com/distribution/reference/blob/main/regexp.go
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::\d{1,5})?"
-_NAME = re.compile(rf"(?:{_HOST}/)?{_PART}(?:/{_PART})*")
+_HOST_NAME = re.compile(_HOST)
+_PATH = re.compile(rf"{_PART}(?:/{_PART})*")
 _TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -37,8 +38,7 @@ class Reference:
     @property
     def registry(self) -> str:
         """`docker.io`, `localhost:5000`, …"""
-        first, slash, _ = self.name.partition("/")
-        return first if slash and (first == "localhost" or set(".:") & set(first)) else HUB
+        return _split(self.name)[0]
 
     def __str__(self) -> str:
         return f"{self.name}{'@' if self.is_digest else ':'}{self.version}"
@@ -53,10 +53,12 @@ def parse(text: str) -> Reference:
     rest, at, digest = text.partition("@")
     name, colon, tag = rest.rpartition(":")
     if not colon or "/" in tag:  # what has the colon is the registry's port
-        name, tag = rest, ""
-    version = digest if at else tag or "latest"
+        name, tag = rest, "latest"
+    version = digest if at else tag
+    registry, path = _split(name)
     fits = _DIGEST.fullmatch(version) if at else _TAG.fullmatch(version)
-    if not fits or not _NAME.fullmatch(name) or len(name) > 255 or name == "sha256":
+    fits = fits and _HOST_NAME.fullmatch(registry) and _PATH.fullmatch(path)
+    if not fits or len(name) > 255 or name == "sha256":
         raise InvalidSpec(
             f"build.image_uri: {quoted(text)} names no image",
             "write it as registry/repository:tag or registry/repository@sha256:…, e.g. python:3.11-slim",
@@ -69,6 +71,12 @@ def parse(text: str) -> Reference:
             code="bad_image_reference",
         )
     return Reference(name, version)
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Registry and path, told apart as docker does."""
+    first, slash, path = name.partition("/")
+    return (first, path) if slash and (first == "localhost" or set(".:") & set(first)) else (HUB, name)
 
 
 @dataclass(frozen=True, slots=True)

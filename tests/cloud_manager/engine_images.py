@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-import os
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -35,7 +34,7 @@ LABEL = "io.tango.cloud-deploy.key"
 def layer(name: str, size: int = 20) -> bytes:
     """A gzip layer of two members with one file of random bytes, as the builder makes them."""
     plain = layer_of({name: secrets.token_bytes(size)})
-    return b"".join(gzip.compress(part, 1, mtime=0) for part in (plain[:100], plain[100:]))
+    return b"".join(gzip.compress(part, 0, mtime=0) for part in (plain[:100], plain[100:]))
 
 
 def as_zstd(data: bytes) -> bytes:
@@ -85,29 +84,45 @@ class Relay:
         self.requests: list[str] = []
         self.before: Callable[[str], Awaitable[None]] | None = None
         self._real = real.removeprefix("unix://")
+        self._open: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def serving(self, folder: Path) -> AsyncIterator[str]:
         path = folder / f"{secrets.token_hex(4)}.sock"
-        server = await asyncio.start_unix_server(self._relay, path)
+        server = await asyncio.start_unix_server(self._accept, path)
         try:
             yield f"unix://{path}"
         finally:
             server.close()
+            for task in self._open:
+                task.cancel()
+            await asyncio.gather(*self._open, return_exceptions=True)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._relay(reader, writer))
+        self._open.add(task)
+        task.add_done_callback(self._open.discard)
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError, asyncio.CancelledError):
-            there, here = await asyncio.open_unix_connection(self._real)
-            back = asyncio.create_task(self._back(there, writer))
-            with suppress(ConnectionError):
-                while data := await reader.read(1 << 16):
-                    await self._note(data)
-                    self.bytes_in += len(data)
-                    here.write(data)
-                    await here.drain()
-            here.close()
-            back.cancel()
-            writer.close()
+        there, here = await asyncio.open_unix_connection(self._real)
+        ways = [asyncio.create_task(self._in(reader, here)), asyncio.create_task(self._back(there, writer))]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            for end in (here, writer):
+                end.close()
+                with suppress(ConnectionError):
+                    await end.wait_closed()
+
+    async def _in(self, reader: asyncio.StreamReader, here: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            await self._note(data)
+            self.bytes_in += len(data)
+            here.write(data)
+            await here.drain()
 
     async def _note(self, data: bytes) -> None:
         line = data.split(b"\r\n", 1)[0]
@@ -118,18 +133,18 @@ class Relay:
 
     @staticmethod
     async def _back(there: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError):
-            while data := await there.read(1 << 16):
-                writer.write(data)
-                await writer.drain()
-            writer.close()
+        while data := await there.read(1 << 16):
+            writer.write(data)
+            await writer.drain()
 
 
 class Bench:
     """EngineImages over a real engine, and what a person could do with `docker` beside it."""
 
-    def __init__(self, images: EngineImages, store: Store, relay: Relay, clock: ManualClock, owner: str, host: str):
-        self.images, self.store, self.relay, self.clock, self.owner = images, store, relay, clock, owner
+    def __init__(self, engine: Engine, store: Store, relay: Relay, owner: str, host: str, login: DockerLogin):
+        self.engine, self.store, self.relay, self.owner = engine, store, relay, owner
+        self.clock = ManualClock()
+        self.images = EngineImages(engine, store, login, self.clock, owner)
         self.log: list[str] = []
         self.registry = ""
         transport = httpx.HTTPTransport(uds=host.removeprefix("unix://"))
@@ -173,14 +188,13 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(host: str, folder: Path, *registries: str, **environ: str) -> AsyncIterator[Bench]:
-    """registries: images of theirs are removed at the end. environ: what the manager's login is read from."""
+async def bench(host: str, folder: Path, *registries: str) -> AsyncIterator[Bench]:
+    """folder: `home` in it is where the manager's login is. registries: images of theirs are removed at the end."""
     owner = f"t{secrets.token_hex(6)}"
-    store, relay, clock = Store(), Relay(host), ManualClock()
-    login = DockerLogin({"HOME": str(folder), "PATH": os.environ["PATH"]} | environ)
+    relay = Relay(host)
     async with relay.serving(folder) as address:
         engine = Engine(address)
-        made = Bench(EngineImages(engine, store, login, clock, owner), store, relay, clock, owner, host)
+        made = Bench(engine, Store(), relay, owner, host, DockerLogin(folder / "home"))
         try:
             yield made
         finally:
