@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -59,30 +60,33 @@ async def running(twin: Twin, servers: Mapping[Backend, Server], host: Host) -> 
     """All of it listens, and the files are written, while the block runs. Raises PortInUse, OSError."""
     settings = twin.settings
     authority = Authority(settings.state)
-    async with AsyncExitStack() as stack:
-        backends = {name: ("127.0.0.1", await _start(stack, server)) for name, server in servers.items()}
+    started: list[Server] = []
+    try:
+        backends = {name: ("127.0.0.1", await _start(started, server)) for name, server in servers.items()}
         proxy = Proxy(authority, backends)
         controls = HttpServer(control.create_app(twin.faults), https=False)
         ports = {
-            "proxy": await _start_known(stack, twin.state, "proxy", proxy, settings.port),
-            "control": await _start_known(stack, twin.state, "control", controls, settings.control_port),
+            "proxy": await _start_known(started, twin.state, "proxy", proxy, settings.port),
+            "control": await _start_known(started, twin.state, "control", controls, settings.control_port),
         }
         account = twin.accounts.ensure(settings.service_account)
         environment = write_files(settings, host, account, authority.certificate, ports)
         yield Running(variables(settings, host, ports, settings.state.absolute()), environment, ports)
+    finally:
+        await asyncio.gather(*(server.stop() for server in started))
 
 
-async def _start(stack: AsyncExitStack, server: Server, port: int = 0) -> int:
-    stack.push_async_callback(server.stop)
+async def _start(started: list[Server], server: Server, port: int = 0) -> int:
+    started.append(server)
     return await server.start(port)
 
 
-async def _start_known(stack: AsyncExitStack, state: State, name: str, server: Server, asked: int) -> int:
+async def _start_known(started: list[Server], state: State, name: str, server: Server, asked: int) -> int:
     """The port asked for, else that of last time: clients that run have it in their environment."""
     ports = state.json_table("ports")
     wanted = asked or ports.get(name) or 0
     try:
-        port = await _start(stack, server, wanted)
+        port = await _start(started, server, wanted)
     except OSError as error:
         option = "--port" if name == "proxy" else "--control-port"
         raise PortInUse(

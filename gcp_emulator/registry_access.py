@@ -14,6 +14,7 @@ from gcp_emulator.registry_names import ImageName
 from gcp_emulator.twin import Twin
 
 _LIFETIME = 3600
+_TOKEN_USERS = ("oauth2accesstoken", "_token", "_dcgcloud_token")  # the others are of gcloud
 
 
 class Access:
@@ -54,7 +55,7 @@ class Access:
         return errors.denied(action, name or "projects", anonymous=True)
 
     def _by_password(self, authorization: str) -> str | None:
-        """`oauth2accesstoken` with an access token, `_json_key` with a service account's key file."""
+        """A name of those for tokens with an access token, `_json_key` with a service account's key file."""
         scheme, _, value = authorization.partition(" ")
         if scheme.lower() != "basic":
             return None
@@ -66,7 +67,7 @@ class Access:
                 return self._by_key(json.loads(password))
         except (binascii.Error, ValueError):
             return None
-        return self._twin.tokens.caller(password) if user == "oauth2accesstoken" else None
+        return self._twin.tokens.caller(password) if user in _TOKEN_USERS else None
 
     def _by_key(self, key: object) -> str | None:
         if not isinstance(key, dict):

@@ -1,0 +1,134 @@
+"""The way from Google's host names to the twin."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+
+import grpc.aio
+import httpx
+import pytest
+
+from gcp_emulator.certificates import Authority
+from gcp_emulator.emulator import PortInUse
+from gcp_emulator.hosts import backends_of
+from gcp_emulator.settings import Settings, host_of
+from tests.gcp_emulator.emulated import emulated
+from tests.parallel import free_port
+
+ECHO = """
+import google.auth, google.auth.transport.grpc as transport, google.auth.transport.requests, grpc
+credentials, _ = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
+request = google.auth.transport.requests.Request()
+channel = transport.secure_authorized_channel(credentials, request, "us-central1-run.googleapis.com:443")
+call = channel.unary_unary("/test.Echo/Say")
+print(call(b"x" * 300000, timeout=20).decode()[-60:])
+"""
+
+
+class Echo:
+    """A gRPC server of one method, that answers with the caller's token and what was said."""
+
+    def __init__(self) -> None:
+        self._server = grpc.aio.server()
+
+    async def start(self, port: int = 0) -> int:
+        async def say(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+            metadata = dict(context.invocation_metadata() or ())
+            return request + str(metadata["authorization"]).encode()[:12]
+
+        handler = grpc.unary_unary_rpc_method_handler(say)  # type: ignore[arg-type]
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", {"Say": handler}),))
+        bound = self._server.add_insecure_port(f"127.0.0.1:{port}")
+        await self._server.start()
+        return bound
+
+    async def stop(self) -> None:
+        await self._server.stop(None)
+
+
+async def connect(port: int, request: str) -> str:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"{request}\r\n\r\n".encode())
+    answer = (await reader.read(9999)).decode()
+    writer.close()
+    return answer
+
+
+async def test_a_stock_grpc_client_reaches_its_service(tmp_path: Path) -> None:
+    """grpc has its own proxy and trust settings; google-auth gets it a token by the way."""
+    async with emulated(tmp_path, grpc=Echo()) as (_, up):
+        variables = {name: value for name, value in up.variables.items() if not name.startswith("CLOUDSDK")}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", ECHO, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        out, error = await asyncio.wait_for(process.communicate(), 60)
+    assert out.decode().strip().endswith("Bearer ya29."), error.decode()
+
+
+@pytest.mark.parametrize(
+    "target", ["example.com:443", "storage.googleapis.com:80", "evil-run.googleapis.com.x.com:443"]
+)
+async def test_what_is_not_served_is_refused_and_never_forwarded(tmp_path: Path, target: str) -> None:
+    async with emulated(tmp_path) as (_, up):
+        answer = await connect(up.ports["proxy"], f"CONNECT {target} HTTP/1.1\r\nHost: {target}")
+        assert answer.startswith("HTTP/1.1 502 Bad Gateway") and "forwards nothing" in answer
+        plain = await connect(up.ports["proxy"], "GET http://example.com/ HTTP/1.1\r\nHost: example.com")
+        assert plain.startswith("HTTP/1.1 405")
+
+
+async def test_one_authority_many_hosts_and_no_client_trusts_another(
+    tmp_path: Path,
+) -> None:
+    async with emulated(tmp_path / "twin") as (_, up):
+        ours = ssl.create_default_context(cafile=up.variables["SSL_CERT_FILE"])
+        theirs = ssl.create_default_context(cafile=Authority(tmp_path / "other").certificate)
+        proxy = up.variables["https_proxy"]
+        for host in ("us-docker.pkg.dev", "europe-west4-docker.pkg.dev", "oauth2.googleapis.com"):
+            async with httpx.AsyncClient(proxy=proxy, verify=ours) as client:
+                assert (await client.get(f"https://{host}/v2/")).status_code in (401, 404)
+            async with httpx.AsyncClient(proxy=proxy, verify=theirs) as client:
+                with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+                    await client.get(f"https://{host}/v2/")
+
+
+async def test_ports_stay_the_same_and_one_that_is_taken_is_named(tmp_path: Path) -> None:
+    async with emulated(tmp_path / "a") as (_, up):
+        ports = up.ports
+        with pytest.raises(PortInUse, match="give another --port"):
+            async with emulated(tmp_path / "b", port=ports["proxy"]):
+                raise AssertionError
+    async with emulated(tmp_path / "a") as (_, up):
+        assert up.ports == ports
+    asked = free_port()
+    async with emulated(tmp_path / "a", port=asked) as (_, up):
+        assert up.ports["proxy"] == asked
+
+
+def test_hosts() -> None:
+    assert backends_of("run.googleapis.com") == backends_of("europe-west4-run.googleapis.com")
+    assert backends_of("northamerica-northeast1-docker.pkg.dev") == {"http/1.1": "registry"}
+    assert backends_of("hello-123.us-central1.run.app") == {"http/1.1": "ingress"}
+    for host in ("pkg.dev", "evilrun.googleapis.com", "googleapis.com", "storage.googleapis.com.example", "run.app"):
+        assert backends_of(host) == {}
+
+
+def test_a_bundle_that_the_twin_wrote_is_not_taken_for_the_machines(tmp_path: Path) -> None:
+    """Started from a shell that knows the twin, it would trust itself once more each time."""
+    own, theirs = tmp_path / "state" / "ca-bundle.pem", tmp_path / "theirs.pem"
+    own.parent.mkdir()
+    own.write_text("own")
+    theirs.write_text("theirs")
+    environ = {"SSL_CERT_FILE": str(own), "REQUESTS_CA_BUNDLE": str(theirs), "no_proxy": "a.example"}
+    host = host_of(environ, tmp_path / "state")
+    assert host.trusted == theirs and host.no_proxy == "a.example"
+
+
+def test_a_project_has_a_number_of_its_own() -> None:
+    one, other = (Settings(state=Path(), project=name) for name in ("project-one", "project-two"))
+    assert len(one.project_number) == 12 and one.project_number != other.project_number
+    with pytest.raises(ValueError, match="lower-case"):
+        Settings(state=Path(), project="No")
