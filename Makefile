@@ -6,7 +6,7 @@ ONCE   ?=
 # A worker for each core. PYTEST_ARGS='-n 0' runs all in one process, in the order of the files.
 PARALLEL ?= -n logical --maxprocesses 4 --dist worksteal
 
-.PHONY: help demo test check bench clean install install-dev
+.PHONY: help demo test check bench lock clean install install-dev
 
 help:
 	@echo "make demo                 a deployment.yaml becomes a running service on this machine; Ctrl-C stops it"
@@ -15,6 +15,7 @@ help:
 	@echo "make test                 every test that can run here, with the reasons for those that cannot"
 	@echo "make check                format, lint, types, imports, nothing of this machine in the repository"
 	@echo "make bench                requests per second beside a bare route; images beside docker, BuildKit and buildah (an hour)"
+	@echo "make lock                 pin anew what the two container images install, after a change of pyproject.toml"
 	@echo "make clean                removes the environment and what demos and tests left"
 
 demo: install
@@ -28,6 +29,9 @@ check: install-dev
 
 bench: install-dev
 	@$(VENV)/bin/python -m bench
+
+lock: install-dev
+	@$(VENV)/bin/python scripts/lock_images.py
 
 clean:
 	rm -rf $(VENV) .state build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

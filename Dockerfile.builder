@@ -1,0 +1,68 @@
+# The image builder: images from layers, without a daemon or root; its API on 7007.
+# Any image with python 3.11 or newer as `python3`, its venv module and ca-certificates.
+ARG PYTHON_IMAGE=python:3.11-slim
+
+# The company's own network, without editing this file: the README tells which way each setting comes. Two folders of
+# what is made here are copied into the image, so a password in an address stays out of it. Proxies need no line.
+FROM ${PYTHON_IMAGE} AS tools
+COPY docker/certificates /certificates
+RUN mkdir /opt/trust \
+    && for each in /etc/ssl/certs/ca-certificates.crt /certificates/*; do \
+           if [ -f "$each" ]; then cat "$each" && echo; fi; \
+       done >/opt/trust/ca.pem \
+    && python3 -m venv /tools
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
+ARG PIP_TRUSTED_HOST
+ARG PIP_DEFAULT_TIMEOUT
+ENV PIP_CERT=/opt/trust/ca.pem PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
+COPY docker/wheel.lock /locks/
+RUN /tools/bin/pip install --quiet --require-hashes --only-binary :all: --requirement /locks/wheel.lock
+
+FROM tools AS wheel
+COPY LICENSE README.md pyproject.toml /source/
+COPY cloud_manager /source/cloud_manager
+COPY image_builder /source/image_builder
+RUN /tools/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /wheels /source
+
+FROM tools AS build
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
+ARG PIP_TRUSTED_HOST
+ARG PIP_DEFAULT_TIMEOUT
+COPY docker/builder.lock /locks/
+RUN python3 -m venv --without-pip /opt/cloud-deploy \
+    && /tools/bin/pip --python /opt/cloud-deploy/bin/python install --quiet --no-compile \
+           --require-hashes --only-binary :all: --requirement /locks/builder.lock
+COPY --from=wheel /wheels /wheels
+COPY docker/import_all.py /
+# The container cannot write bytecode: what the program imports is compiled here, and nothing else is.
+RUN /tools/bin/pip --python /opt/cloud-deploy/bin/python install --quiet --no-compile --no-deps --no-index /wheels/*.whl \
+    && /opt/cloud-deploy/bin/python /import_all.py image_builder google grpc
+
+FROM ${PYTHON_IMAGE}
+# Whom it runs as: its volume is his, and of the shared disk it reads what he may read.
+ARG UID=10001
+ARG GID=10001
+RUN install -d -m 0700 -o "$UID" -g "$GID" /var/lib/cloud-deploy \
+    && install -d -m 0755 -o "$UID" -g "$GID" /shared
+COPY --from=build /opt/trust /opt/trust
+COPY --from=build /opt/cloud-deploy /opt/cloud-deploy
+ENV PATH=/opt/cloud-deploy/bin:/usr/local/bin:/usr/bin:/bin \
+    HOME=/var/lib/cloud-deploy \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    SSL_CERT_FILE=/opt/trust/ca.pem \
+    DOCKER_CONFIG=/etc/cloud-deploy/logins \
+    PIP_CONFIG_FILE=/dev/null \
+    IMAGE_BUILDER_HOST=0.0.0.0 \
+    IMAGE_BUILDER_PORT=7007
+LABEL org.opencontainers.image.title="TANGO image builder" \
+      org.opencontainers.image.description="Container images from layers: no Dockerfile, no daemon, no root" \
+      org.opencontainers.image.licenses="Apache-2.0"
+USER ${UID}:${GID}
+VOLUME /var/lib/cloud-deploy
+EXPOSE 7007
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
+    CMD ["python", "-I", "-S", "-c", "import os, sys; from http.client import HTTPConnection; it = HTTPConnection('127.0.0.1', int(os.environ['IMAGE_BUILDER_PORT']), timeout=4); it.request('GET', '/healthz'); sys.exit(it.getresponse().status != 200)"]
+CMD ["python", "-m", "image_builder"]
