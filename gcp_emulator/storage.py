@@ -44,7 +44,7 @@ _UNSERVED_PARAMETERS = (
     "predefinedAcl",
     "predefinedDefaultObjectAcl",
 )
-_UNSERVED_SWITCHES = ("softDeleted", "includeFoldersAsPrefixes", "enableObjectRetention")
+_UNSERVED_SWITCHES = ("softDeleted", "enableObjectRetention")
 _UNSERVED_HEADERS = ("x-goog-encryption-algorithm", "x-goog-copy-source-encryption-algorithm")
 _SIGNATURES = ("x-goog-signature", "signature")
 _REASONS = {401: "authError", 403: "forbidden", 404: "notFound", 409: "conflict", 429: "rateLimitExceeded"}
@@ -77,6 +77,7 @@ def served(store: Store, uploads: Uploads) -> dict[str, Handler]:
         "storage.buckets.setIamPolicy": buckets.set_policy,
         "storage.buckets.testIamPermissions": buckets.test_permissions,
         "storage.buckets.update": buckets.update,
+        "storage.managedFolders.list": buckets.managed_folders,
         "storage.objects.compose": objects.compose,
         "storage.objects.copy": objects.copy,
         "storage.objects.delete": objects.delete,

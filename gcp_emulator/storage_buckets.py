@@ -97,6 +97,11 @@ class Buckets:
         layout = {"kind": "storage#storageLayout", "bucket": bucket["name"], **kept}
         return answer(call, {**layout, "hierarchicalNamespace": {"enabled": False}})
 
+    async def managed_folders(self, call: Call) -> Response:
+        """storage.managedFolders.list: none, for none can be made. `gcloud storage rm -r` asks."""
+        self._store.bucket(call.bucket)
+        return answer(call, {"kind": "storage#managedFolders"})
+
     async def test_permissions(self, call: Call) -> Response:
         """storage.buckets.testIamPermissions"""
         self._store.bucket(call.bucket)

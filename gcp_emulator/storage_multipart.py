@@ -32,6 +32,8 @@ def boundary_of(content_type: str) -> bytes:
     boundary = message.get_boundary()
     if not content_type.lower().startswith("multipart/") or not boundary:
         raise invalid("Bad Content-Type: a multipart type with a boundary is needed.")
+    if len(boundary) > 2 and boundary[0] == boundary[-1] == "'":  # as gsutil quotes it
+        boundary = boundary[1:-1]
     return boundary.encode()
 
 

@@ -52,5 +52,6 @@ def test_a_body_that_never_begins_is_refused_before_it_fills_the_memory() -> Non
 
 def test_the_boundary_may_be_quoted() -> None:
     assert boundary_of('multipart/related; boundary="==a b=="') == b"==a b=="
+    assert boundary_of("multipart/related; boundary='==a=='") == b"==a=="
     with pytest.raises(StorageError):
         boundary_of("application/json")
