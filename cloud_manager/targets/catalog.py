@@ -13,7 +13,6 @@ from cloud_manager.targets.target import Target
 Factory = Callable[[Settings, Builder, Clock], Target]
 
 _NOT_HERE: Mapping[str, str] = {
-    "docker": "",
     "gcp-cloudrun": "",
     "aws-ecs": "TANGO deploys to AWS with its own deployer",
     "k8s": "TANGO deploys to Kubernetes with its own deployer",
@@ -30,7 +29,14 @@ def _local(settings: Settings, builder: Builder, clock: Clock) -> Target:
     return LocalTarget(settings, builder, clock)
 
 
+def _docker(settings: Settings, builder: Builder, clock: Clock) -> Target:
+    from cloud_manager.targets.docker import docker_target
+
+    return docker_target(settings, builder, clock)
+
+
 FACTORIES: Mapping[str, Factory] = {
+    "docker": _docker,
     "local": _local,
 }
 

@@ -62,6 +62,12 @@ class Engine:
         """Whether it runs on this machine, or in the virtual machine that stands for it."""
         return urlsplit(self.host).scheme == "unix"
 
+    @property
+    def missing(self) -> str | None:
+        """The socket that nobody has made, if that is where the Engine is to be; asked without a call."""
+        parts = urlsplit(self.host)
+        return parts.path if parts.scheme == "unix" and not Path(parts.path).exists() else None
+
     @asynccontextmanager
     async def asked(self, doing: str) -> AsyncIterator[Docker]:
         """The client; its errors become ours. doing: words for the error, e.g. `create container web-1`.

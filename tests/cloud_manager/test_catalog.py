@@ -17,9 +17,16 @@ def catalog(folder: Path, *, local: bool) -> Catalog:
     return Catalog(Settings(state_dir=folder, local_target=local), ImageShelf(), SystemClock())
 
 
+async def test_docker_is_there_without_an_engine_being_asked(tmp_path: Path) -> None:
+    """Else a manager without an Engine could not start, and a check of a file would wait for one."""
+    targets = Catalog(Settings(state_dir=tmp_path, docker_host="tcp://127.0.0.1:1"), ImageShelf(), SystemClock())
+    assert targets.get("docker").name == "docker"
+    await targets.aclose()
+
+
 async def test_a_target_is_built_once(tmp_path: Path) -> None:
     targets = catalog(tmp_path, local=True)
-    assert targets.available() == ("local",)
+    assert targets.available() == ("docker", "local")
     assert targets.get("local") is targets.get("local")
     assert targets.get("local").name == "local"
     await targets.aclose()
@@ -28,13 +35,13 @@ async def test_a_target_is_built_once(tmp_path: Path) -> None:
 def test_local_is_off_unless_allowed(tmp_path: Path) -> None:
     """Else whoever writes a YAML file would run programs as the manager's user."""
     targets = catalog(tmp_path, local=False)
-    assert targets.available() == ()
+    assert targets.available() == ("docker",)
     with pytest.raises(DeployError, match=r"LOCAL_TARGET=1.*unconfined") as caught:
         targets.get("local")
     assert caught.value.problem.code == "target_unavailable"
 
 
-@pytest.mark.parametrize("name", ["docker", "gcp-cloudrun", "aws-ecs", "k8s", "native", "pcserver", "ondevice", "what"])
+@pytest.mark.parametrize("name", ["gcp-cloudrun", "aws-ecs", "k8s", "native", "pcserver", "ondevice", "what"])
 def test_other_types_are_refused_with_a_way_out(tmp_path: Path, name: str) -> None:
     with pytest.raises(DeployError, match=f"deploy.type {name} is not available here.*local") as caught:
         catalog(tmp_path, local=True).get(name)

@@ -11,6 +11,7 @@ import pytest
 
 from cloud_manager.deployment import Key
 from cloud_manager.targets.target import Target
+from tests.conformance.docker_harness import DockerHarness
 from tests.conformance.fake_harness import FakeHarness
 from tests.conformance.harness import Harness, observed, until, wanted
 from tests.conformance.local_harness import LocalHarness
@@ -19,11 +20,21 @@ KEY = Key("7", "42")
 pytestmark = pytest.mark.timeout(180)
 
 
-@pytest.fixture(params=["fake", "local"])
+@pytest.fixture(params=["fake", "local", pytest.param("docker", marks=pytest.mark.slow)])
 async def harness(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Harness]:
-    made: Harness = FakeHarness() if request.param == "fake" else LocalHarness(tmp_path)
+    made = _harness(request, tmp_path)
     yield made
     await made.aclose()
+
+
+def _harness(request: pytest.FixtureRequest, folder: Path) -> Harness:
+    """An engine and a base image are asked for only where they are needed."""
+    if request.param == "fake":
+        return FakeHarness()
+    if request.param == "local":
+        return LocalHarness(folder)
+    engine, base = request.getfixturevalue("docker_engine"), request.getfixturevalue("docker_base")
+    return DockerHarness(engine, base, folder)
 
 
 async def gone(target: Target, harness: Harness, key: Key = KEY) -> None:

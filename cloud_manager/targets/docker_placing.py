@@ -1,0 +1,131 @@
+"""Puts what a plan asks for on an Engine: each thing is adopted if it is there and right, else made anew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from cloud_manager.errors import TargetError
+from cloud_manager.targets import docker_front
+from cloud_manager.targets.docker_boxes import Boxes, File
+from cloud_manager.targets.docker_engine import Engine, EngineRefused
+from cloud_manager.targets.docker_observation import FrontState
+from cloud_manager.targets.docker_spec import FRONT_HOME, SECRETS_HOME, Plan, alias
+from cloud_manager.targets.docker_world import Box, World
+from cloud_manager.targets.local_problems import port_in_use
+
+_NOBODY = 65534
+
+
+class Placing:
+    """front_image: of the front; empty: the program's own."""
+
+    def __init__(self, boxes: Boxes, engine: Engine, plan: Plan, *, front_image: str) -> None:
+        self._boxes = boxes
+        self._engine = engine
+        self._plan = plan
+        self._front_image = front_image or plan.program["Image"]
+
+    async def place(self, world: World, states: Sequence[FrontState], secrets: Mapping[str, str]) -> tuple[Box, Box]:
+        """The program and the front, both started. secrets: variable -> value.
+
+        Raises:
+            DeployError: the Engine refuses; what serves already goes on.
+        """
+        await self._clear(world, states)
+        if self._plan.network["Name"] not in world.networks:
+            await self._boxes.create_network(self._plan.network)
+        for volume in self._plan.volumes:
+            if volume["Name"] not in world.volumes:
+                await self._boxes.create_volume(volume)
+        world = await self._boxes.world(self._plan.names.key)
+        front = await self._front(world)  # before the program: a port that cannot be had is told before anything runs
+        return await self._program(world, secrets), front
+
+    async def _clear(self, world: World, states: Sequence[FrontState]) -> None:
+        """Programs that neither serve nor can be what is wanted."""
+        serving = {state.active[0] for state in states if state.active}
+        broken = {state.revision for state in states if state.verdict == "failed" or state.health == "unhealthy"}
+        for box in world.programs:
+            wanted = box.revision == self._plan.revision
+            good = box.state in ("running", "created") and box.revision not in broken
+            if not (good if wanted else alias(box.revision) in serving):
+                await self._boxes.remove(box.id, box.name)
+        for box in world.fronts:
+            if box.state != "running":
+                await self._boxes.remove(box.id, box.name)
+
+    async def _front(self, world: World) -> Box:
+        there = world.front(self._plan.address)
+        if there is not None:
+            return there
+        *first, last = self._plan.ports
+        for port in first:
+            try:
+                return await self._start_front(port)
+            except EngineRefused as refused:
+                if refused.problem.code != "port_in_use":
+                    raise
+        return await self._start_front(last)
+
+    async def _start_front(self, port: int) -> Box:
+        plan = self._plan
+        name = plan.names.front(plan.address)
+        container = await self._boxes.create(name, plan.front(self._front_image, port))
+        try:
+            await self._boxes.put(container, name, "/", *_front_files())
+            await self._boxes.start(container, name)
+        except EngineRefused as refused:
+            await self._boxes.remove(container, name)
+            raise await self._explained(refused, port) from refused
+        return Box(container, name, "running", 0, address=plan.address)
+
+    async def _explained(self, refused: EngineRefused, port: int) -> TargetError:
+        if refused.problem.code == "port_in_use" and port:
+            found = port_in_use(self._plan.host, port, await self._holder(port))
+            error = EngineRefused(found["cause"], found["fix"], code=found["code"])
+            error.status = refused.status
+            return error
+        if refused.problem.code == "entrypoint_missing":
+            return TargetError(
+                f"the image {self._front_image} has no python3, which holds the service's public port",
+                "set FRONT_IMAGE to an image with python3 that the Engine has, e.g. the manager's own",
+                code="no_front_image",
+            )
+        return refused
+
+    async def _holder(self, port: int) -> str | None:
+        """Which container has published a port, whoever's it is."""
+        async with self._engine.asked("list containers") as docker:
+            for box in await docker.containers.list():
+                if any(one.get("PublicPort") == port for one in box["Ports"]):
+                    return f"the container {box['Names'][0].lstrip('/')}"
+        return None
+
+    async def _program(self, world: World, secrets: Mapping[str, str]) -> Box:
+        plan = self._plan
+        name, there = plan.names.program(plan.revision), world.program(plan.revision)
+        if there is not None and there.state == "running":
+            return there
+        container = there.id if there is not None else await self._boxes.create(name, plan.program)
+        try:
+            if secrets:
+                await self._boxes.put(container, name, "/", *_secret_files(secrets))
+            await self._boxes.start(container, name)
+        except EngineRefused:
+            await self._boxes.remove(container, name)
+            raise
+        return Box(container, name, "running", 0, revision=plan.revision)
+
+
+def _front_files() -> tuple[File, ...]:
+    source = Path(docker_front.__file__).read_bytes()
+    home = FRONT_HOME.lstrip("/")
+    return File(home, mode=0o755, owner=_NOBODY), File(f"{home}/front.py", source)
+
+
+def _secret_files(secrets: Mapping[str, str]) -> list[File]:
+    """Into the container's own layer, which goes with it. Not a volume: a tmpfs would be empty after a restart."""
+    home = SECRETS_HOME.lstrip("/")
+    files = (File(f"{home}/{variable}", value.encode()) for variable, value in secrets.items())
+    return [File(home, mode=0o755), *files]

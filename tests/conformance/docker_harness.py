@@ -1,0 +1,177 @@
+"""The `docker` target: real containers on a real Engine, images made there."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import subprocess
+import tarfile
+import uuid
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from cloud_manager.clock import SystemClock
+from cloud_manager.deployment import Key
+from cloud_manager.settings import Settings
+from cloud_manager.targets.docker import DockerTarget
+from cloud_manager.targets.docker_credentials import DockerLogin
+from cloud_manager.targets.docker_engine import Engine
+from cloud_manager.targets.docker_images import EngineImages
+from cloud_manager.targets.docker_spec import LABEL
+from tests import needs
+from tests.conformance.harness import Behaviour
+from tests.fakes.image_shelf import ImageShelf
+
+SERVER = """
+import os, sys, uuid
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+WORD = os.environ["WORD"]
+INSTANCE = uuid.uuid4().hex
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        answer = {"/instance": INSTANCE, "/secret": os.environ.get("API_KEY", "")}.get(self.path, WORD)
+        body = answer.encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *words):
+        pass
+
+if os.environ["BEHAVIOUR"] == "exit":
+    print("cannot go on", WORD)
+    sys.exit(3)
+print(WORD, "is up")
+ThreadingHTTPServer(("", int(os.environ["PORT"])), Handler).serve_forever()
+"""
+
+
+class Docker:
+    """The docker program, for what the tests do behind the target's back."""
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        self._program = needs.program("docker")
+
+    def __call__(self, *words: str, data: bytes | None = None) -> str:
+        env = {**os.environ, "DOCKER_HOST": self.host, "DOCKER_BUILDKIT": "0"}
+        done = subprocess.run([self._program, *words], input=data, capture_output=True, env=env, check=False)
+        assert done.returncode == 0, f"docker {words}: {done.stderr.decode()}"
+        return done.stdout.decode().strip()
+
+    def build(self, tag: str, dockerfile: str, **files: str) -> str:
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as tar:
+            for name, text in {"Dockerfile": dockerfile, **files}.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(text.encode())
+                tar.addfile(info, io.BytesIO(text.encode()))
+        self("build", "-q", "-t", tag, "-", data=buffer.getvalue())
+        return tag
+
+
+class DockerHarness:
+    name = "docker"
+
+    def __init__(self, host: str, base: str, folder: Path, **settings: Any) -> None:
+        self.docker = Docker(host)
+        self.owner = f"t{uuid.uuid4().hex[:10]}"
+        self.settings = Settings(state_dir=folder, docker_host=host, docker_owner=self.owner, **settings)
+        self._base = f"{self.owner}:base"
+        self.docker.build(self._base, f"FROM {base}\nADD server.py /\nCMD python3 /server.py", **{"server.py": SERVER})
+        self._images = [self._base]
+        self._targets: list[DockerTarget] = []
+
+    def target(self) -> DockerTarget:
+        engine, clock = Engine.of(self.settings), SystemClock()
+        images = EngineImages(engine, ImageShelf(), DockerLogin(self.settings.state_dir), clock, self.owner)
+        target = DockerTarget(self.settings, engine, images, clock)
+        self._targets.append(target)
+        return target
+
+    def image(self, word: str, behaviour: Behaviour = "serve") -> dict[str, Any]:
+        tag = f"{self.owner}:{behaviour}-{word}"
+        if tag not in self._images:
+            self.docker.build(tag, f"FROM {self._base}\nENV WORD={word} BEHAVIOUR={behaviour}")
+            self._images.append(tag)
+        return {"image_uri": tag}
+
+    async def ask(self, url: str) -> str | None:
+        try:
+            async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
+                answer = await client.get(url)
+        except httpx.HTTPError:
+            return None
+        return answer.text if answer.status_code == 200 else None
+
+    async def instance(self, key: Key) -> str | None:
+        target = self.target()
+        seen = await target.observe(key)
+        return await self.ask(f"{seen.url}/instance") if seen.url else None
+
+    async def kill(self, key: Key) -> None:
+        """As a bug would: the program's own process dies."""
+        pid = self.inspect(self.programs(key)[0])["State"]["Pid"]
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        os.kill(int(children[0]), 9)
+
+    def inspect(self, name: str) -> Any:
+        return json.loads(self.docker("inspect", name))[0]
+
+    def programs(self, key: Key) -> list[str]:
+        return self._named("ps", "-a", key, role="program")
+
+    def fronts(self, key: Key) -> list[str]:
+        return self._named("ps", "-a", key, role="front")
+
+    def _named(self, *words: Any, role: str = "") -> list[str]:
+        *command, key = words
+        labels = {"owner": self.owner, "user": key.user_id, "project": key.project_id} | (
+            {"role": role} if role else {}
+        )
+        filters = [word for name, value in labels.items() for word in ("-f", f"label={LABEL}.{name}={value}")]
+        return self.docker(*command, "-q", *filters).split()
+
+    async def leftovers(self, key: Key) -> list[str]:
+        commands = (("ps", "-a"), ("network", "ls"), ("volume", "ls"))
+        return await asyncio.to_thread(lambda: [name for words in commands for name in self._named(*words, key)])
+
+    async def foreign(self) -> Callable[[], Awaitable[bool]]:
+        """A container with labels much like ours, of another installation."""
+        labels = {"owner": f"{self.owner}-other", "user": "someone", "project": "else", "role": "program"}
+        words = [word for name, value in labels.items() for word in ("-l", f"{LABEL}.{name}={value}")]
+        name = f"{self.owner}-s-someone-else"
+        self.docker("run", "-d", "--init", "--network", "none", "--name", name, *words, self._base, "sleep", "600")
+
+        async def untouched() -> bool:
+            return bool(self.inspect(name)["State"]["Running"])
+
+        return untouched
+
+    async def aclose(self) -> None:
+        """Whatever a failed test has left is gone."""
+        for target in self._targets:
+            await target.aclose()
+        await asyncio.to_thread(self._clear)
+
+    def _clear(self) -> None:
+        for commands in (
+            (("ps", "-aq"), ("rm", "-fv")),
+            (("network", "ls", "-q"), ("network", "rm")),
+            (("volume", "ls", "-q"), ("volume", "rm")),
+        ):
+            found = self.docker(*commands[0], "-f", f"name={self.owner}").split()
+            if found:
+                self.docker(*commands[1], *found)
+        names = self.docker("images", "--format", "{{.Repository}}:{{.Tag}}").split()
+        ours = [name for name in names if self.owner in name]
+        if ours:
+            self.docker("rmi", "-f", *ours)
