@@ -19,6 +19,8 @@ from image_builder.oci.layout import Layout
 from image_builder.oci.software import NOTHING_KNOWN, Installed, Libc, Software, most_of, read_file
 from image_builder.work import StopFlag
 
+_PIECE = 1 << 18
+
 
 def known_tree(base: BaseImage, folder: Path) -> BaseTree | None:
     """What an earlier scan found, or None."""
@@ -64,7 +66,7 @@ def environment(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _members(path: Path, flag: StopFlag) -> Iterator[Member]:
-    with open_tar(path) as plain, tarfile.open(fileobj=plain, mode="r|") as tar:
+    with open_tar(path) as plain, tarfile.open(fileobj=plain, mode="r|", bufsize=_PIECE) as tar:
         for info in tar:
             flag.check()
             yield Member(info, _software(tar, info))

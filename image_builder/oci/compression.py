@@ -8,6 +8,8 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from isal import igzip, isal_zlib
+
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
@@ -18,7 +20,13 @@ _ZSTD = b"\x28\xb5\x2f\xfd"
 _SKIPPABLE = b"\x2a\x4d\x18"
 """Bytes 1 to 3 of a frame that holds no data, which may come first: RFC 8878, section 3.1.2."""
 
-BROKEN = (zlib.error, gzip.BadGzipFile, zstd.ZstdError, EOFError)
+BROKEN: tuple[type[Exception], ...] = (
+    zlib.error,
+    cast("type[Exception]", isal_zlib.error),
+    gzip.BadGzipFile,
+    zstd.ZstdError,
+    EOFError,
+)
 """What reading a damaged layer raises."""
 
 
@@ -28,7 +36,7 @@ def open_tar(path: Path) -> BinaryIO:
         start = raw.read(4)
     if start.startswith(_GZIP):
         # gzip, not tarfile's own reader: that one stops after the first member of a chain.
-        return cast("BinaryIO", gzip.open(path, "rb"))
+        return cast("BinaryIO", igzip.open(path, "rb"))  # type: ignore[no-untyped-call]
     if start == _ZSTD or start[1:] == _SKIPPABLE:
         return cast("BinaryIO", zstd.open(path, "rb"))
     return path.open("rb")
