@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import tarfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -142,7 +141,7 @@ class Buildah:
         try:
             with open_tar(file) as tar:
                 return make(tar, self._layout, flag)
-        except (ValueError, tarfile.TarError, *BROKEN) as error:
+        except BROKEN as error:
             raise engine_failed(self.name, f"it made what is not understood: {error}") from error
 
 

@@ -51,7 +51,7 @@ def read_layers(paths: Sequence[Path], config: Mapping[str, Any], named: str, fl
     """
     try:
         return read_tree((_members(path, flag) for path in paths), environment(config).get("PATH"), "opt/venv")
-    except (tarfile.TarError, *BROKEN, ValueError) as error:
+    except BROKEN as error:
         raise BuildError(
             f"a layer of {named} cannot be read: {error}",
             "Name another base image, or tell the keepers of this one.",

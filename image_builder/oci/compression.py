@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import sys
+import tarfile
 import zlib
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -20,14 +21,17 @@ _ZSTD = b"\x28\xb5\x2f\xfd"
 _SKIPPABLE = b"\x2a\x4d\x18"
 """Bytes 1 to 3 of a frame that holds no data, which may come first: RFC 8878, section 3.1.2."""
 
+_ISAL = cast("type[Exception]", isal_zlib.error)  # a class, whatever its stub says
 BROKEN: tuple[type[Exception], ...] = (
     zlib.error,
-    cast("type[Exception]", isal_zlib.error),
+    _ISAL,
     gzip.BadGzipFile,
     zstd.ZstdError,
     EOFError,
+    tarfile.TarError,
+    ValueError,
 )
-"""What reading a damaged layer raises."""
+"""What reading the tar of a damaged layer raises."""
 
 
 def open_tar(path: Path) -> BinaryIO:
