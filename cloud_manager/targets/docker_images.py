@@ -108,8 +108,8 @@ class EngineImages:
     async def _loaded(self, image: ImageReference, log: Log) -> Found:
         kept, name = await describe(self._builder, image), self._names.built(image)
         if not await self._shelf.call(kept.id, name):
-            async with self._alone(kept):
-                await self._load(image, kept, log)
+            async with self._alone(kept) as known:
+                await self._load(image, kept, known, log)
             await self._shelf.call(str(name), name)  # a load notes no time
         found = await self._must_find(name)
         if layers_of(found) != kept.diff_ids:
@@ -122,15 +122,18 @@ class EngineImages:
         return found
 
     @asynccontextmanager
-    async def _alone(self, kept: KeptImage) -> AsyncIterator[None]:
-        """Two images that lack the same layer come one after the other: the second finds it there."""
+    async def _alone(self, kept: KeptImage) -> AsyncIterator[int]:
+        """Two images that lack the same layer come one after the other: the second finds it there.
+
+        Yields how many of the lowest layers the engine has.
+        """
         known = await self._shelf.known_layers(kept)
         lock = self._loading.setdefault(kept.diff_ids[: known + 1], asyncio.Lock())
+        waits = lock.locked()
         async with lock:
-            yield
+            yield await self._shelf.known_layers(kept) if waits else known
 
-    async def _load(self, image: ImageReference, kept: KeptImage, log: Log) -> None:
-        known = await self._shelf.known_layers(kept)
+    async def _load(self, image: ImageReference, kept: KeptImage, known: int, log: Log) -> None:
         try:
             await self._send(image, kept, known, log)
         except TargetError as error:
