@@ -1,4 +1,4 @@
-"""One ASGI application on a port of loopback, in the event loop of the emulator."""
+"""Servers on ports of loopback, in the event loop of the emulator; one of them for any ASGI application."""
 
 from __future__ import annotations
 
@@ -6,12 +6,21 @@ import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 _KEEP_ALIVE = 240  # seconds; clients that pool connections expect Google's servers to be patient
 _GRACE = 1
+
+
+class Server(Protocol):
+    async def start(self, port: int = 0) -> int:
+        """Listen on 127.0.0.1; the port. Raises OSError."""
+        ...
+
+    async def stop(self) -> None: ...
 
 
 class HttpServer:
