@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import random
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Protocol
 
+import httpx
 from starlette.types import ASGIApp
 
 from gcp_emulator import ingress
 from gcp_emulator.grpc_server import Authentication, FaultInjection, GrpcServer, Service
 from gcp_emulator.operations import Operations
+from gcp_emulator.run_buckets import Buckets
 from gcp_emulator.run_controller import RunController
 from gcp_emulator.run_gpu_checks import Quotas
 from gcp_emulator.run_iam import Policies
@@ -21,7 +24,10 @@ from gcp_emulator.run_project import Project
 from gcp_emulator.run_revisions import Revisions
 from gcp_emulator.run_services import Services
 from gcp_emulator.run_store import RunStore
+from gcp_emulator.runtime_image import Images
+from gcp_emulator.runtime_process import ProcessRuntime
 from gcp_emulator.runtime_protocol import Runtime
+from gcp_emulator.storage_store import Store
 from gcp_emulator.twin import Twin
 
 PACE = 0.2
@@ -34,6 +40,12 @@ class Run:
     services: Sequence[Service]
     ingress: ASGIApp
     operations: Operations
+
+
+class Server(Protocol):
+    async def start(self, port: int = 0) -> int: ...
+
+    async def stop(self) -> None: ...
 
 
 class RunServer:
@@ -53,23 +65,53 @@ class RunServer:
         await self._run.controller.stop()
 
 
+class Located:
+    """A server of which others must know where it listens."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self.port = 0
+
+    async def start(self, port: int = 0) -> int:
+        """Raises OSError."""
+        self.port = await self._server.start(port)
+        return self.port
+
+    async def stop(self) -> None:
+        await self._server.stop()
+
+
+def process_runtime(twin: Twin, registry: Located) -> ProcessRuntime:
+    """Runs images of layers only over a python of this machine."""
+    folder = twin.settings.state / "run"
+    identity = twin.state.json_table("run")
+    identity.create("identity", secrets.token_hex(8))
+
+    def client(host: str) -> httpx.AsyncClient:
+        token = twin.tokens.issue(twin.settings.compute_account, "pull", lifetime=600)
+        headers = {"Authorization": f"Bearer {token}", "Host": host}
+        return httpx.AsyncClient(base_url=f"http://127.0.0.1:{registry.port}", headers=headers, trust_env=False)
+
+    images = Images(folder / "images", client)
+    return ProcessRuntime(folder, images, str(identity.get("identity")))
+
+
 def cloud_run(
     twin: Twin,
     runtime: Runtime,
     *,
-    buckets: Path | None = None,
     quotas: Quotas | None = None,
     pace: float = PACE,
 ) -> Run:
     """Args:
     runtime: what runs containers.
-    buckets: a folder with a folder for each bucket; None: volumes of buckets are not mounted.
     """
     settings = twin.settings
     project = Project(settings.project, settings.project_number, settings.compute_account)
     store, operations = RunStore(twin.state), Operations(twin.state, twin.clock)
+    buckets = Buckets(Store(twin.state, twin.clock, settings.project_number))
     volumes = settings.state / "run" / "volumes"
-    instances = Instances(runtime, project, Secrets(settings.secrets), volumes, buckets)
+    instances = Instances(runtime, project, Secrets(settings.secrets), volumes, buckets.lay_out)
     controller = RunController(
         store=store,
         operations=operations,

@@ -17,7 +17,7 @@ from gcp_emulator.run_conditions import (
     secret_missing,
 )
 from gcp_emulator.run_defaults import ingress_container
-from gcp_emulator.run_launch import SecretMissing, Secrets, launch_of, probe_of
+from gcp_emulator.run_launch import LayOut, SecretMissing, Secrets, launch_of, probe_of
 from gcp_emulator.run_project import Project
 from gcp_emulator.runtime_probe import comes_up
 from gcp_emulator.runtime_protocol import CannotRun, ImageDenied, ImageMissing, Instance, Launch, Runtime
@@ -32,9 +32,7 @@ class DidNotStart(Exception):
 
 
 class Instances:
-    def __init__(
-        self, runtime: Runtime, project: Project, secrets: Secrets, folder: Path, buckets: Path | None
-    ) -> None:
+    def __init__(self, runtime: Runtime, project: Project, secrets: Secrets, folder: Path, buckets: LayOut) -> None:
         self._runtime = runtime
         self._project = project
         self._secrets = secrets
@@ -94,7 +92,7 @@ class Instances:
         where = self._project.where(revision.name)
         image = ingress_container(list(revision.containers)).image
         try:
-            return await self._runtime.start(self._launch(revision))
+            return await self._runtime.start(await asyncio.to_thread(self._launch, revision))
         except SecretMissing as error:
             raise DidNotStart(secret_missing(where, error.secret, error.version)) from error
         except ImageMissing as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from google.cloud import run_v2
@@ -10,6 +11,8 @@ from google.cloud import run_v2
 from gcp_emulator.run_defaults import ingress_container
 from gcp_emulator.run_names import Name, short
 from gcp_emulator.runtime_protocol import CannotRun, Launch, Mount, ProbeKind, StartupProbe
+
+LayOut = Callable[[str, Path], bool]
 
 
 class SecretMissing(Exception):
@@ -38,12 +41,12 @@ def _leaves(*parts: str) -> bool:
     return any(part in ("", ".", "..") or "/" in part for part in parts)
 
 
-def launch_of(revision: run_v2.Revision, secrets: Secrets, folder: Path, buckets: Path | None) -> Launch:
+def launch_of(revision: run_v2.Revision, secrets: Secrets, folder: Path, buckets: LayOut) -> Launch:
     """How the revision's container is started.
 
     Args:
         folder: where files of secrets and empty folders of volumes are made.
-        buckets: folder with a folder of each bucket's objects; None: no bucket can be mounted.
+        buckets: lays a bucket's objects out in a folder; False where there is no such bucket.
     Raises:
         SecretMissing, CannotRun
     """
@@ -73,7 +76,7 @@ def _value(variable: run_v2.EnvVar, secrets: Secrets) -> str:
 
 
 def _mounts(
-    revision: run_v2.Revision, container: run_v2.Container, secrets: Secrets, folder: Path, buckets: Path | None
+    revision: run_v2.Revision, container: run_v2.Container, secrets: Secrets, folder: Path, buckets: LayOut
 ) -> tuple[Mount, ...]:
     volumes = {volume.name: volume for volume in revision.volumes}
     mounts = []
@@ -83,12 +86,12 @@ def _mounts(
     return tuple(mounts)
 
 
-def _source(volume: run_v2.Volume, secrets: Secrets, folder: Path, buckets: Path | None) -> tuple[Path, bool]:
+def _source(volume: run_v2.Volume, secrets: Secrets, folder: Path, buckets: LayOut) -> tuple[Path, bool]:
     own = folder / volume.name
     if "gcs" in volume:
-        if buckets is None or _leaves(volume.gcs.bucket) or not (buckets / volume.gcs.bucket).is_dir():
+        if not buckets(volume.gcs.bucket, own):
             raise CannotRun(f"the bucket {volume.gcs.bucket} of volume {volume.name} does not exist")
-        return buckets / volume.gcs.bucket, bool(volume.gcs.read_only)
+        return own, bool(volume.gcs.read_only)
     if "secret" in volume:
         _write_secrets(volume.secret, secrets, own)
         return own, True

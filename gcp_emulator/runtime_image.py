@@ -59,10 +59,11 @@ class Reference:
 class Images:
     """Args:
     folder: of unpacked images, one for each digest.
-    client: with the registry's address and our credentials; asked for at each use, for its port is known late.
+    client: with the registry's address and our credentials, for a host; asked for at each use, for its port is
+        known late.
     """
 
-    def __init__(self, folder: Path, client: Callable[[], httpx.AsyncClient]) -> None:
+    def __init__(self, folder: Path, client: Callable[[str], httpx.AsyncClient]) -> None:
         self._folder = folder
         self._client = client
         self._locks: dict[str, asyncio.Lock] = {}
@@ -72,7 +73,7 @@ class Images:
         reference = Reference.parse(image)
         if not _HOST.fullmatch(reference.host):
             raise ImageMissing(image)
-        async with self._client() as client:
+        async with self._client(reference.host) as client:
             try:
                 digest, manifest = await _manifest(client, reference)
                 config = (await _get(client, f"/v2/{reference.path}/blobs/{manifest['config']['digest']}")).json()
@@ -116,15 +117,25 @@ async def _manifest(client: httpx.AsyncClient, reference: Reference) -> tuple[st
 
 
 async def _get(client: httpx.AsyncClient, path: str, headers: dict[str, str] | None = None) -> httpx.Response:
-    return _allowed(await client.get(path, headers=headers), path)
+    answer = await client.get(path, headers=headers)
+    if answer.has_redirect_location:  # of a blob, to the place it is downloaded from: the same server
+        answer = await client.get(_elsewhere(answer))
+    return _allowed(answer, path)
+
+
+def _elsewhere(answer: httpx.Response) -> str:
+    return httpx.URL(answer.headers["location"]).raw_path.decode()
 
 
 async def _download(client: httpx.AsyncClient, path: str, target: Path) -> None:
     async with client.stream("GET", path) as answer:
+        if answer.has_redirect_location:
+            return await _download(client, _elsewhere(answer), target)
         _allowed(answer, path)
         with target.open("wb") as file:
             async for chunk in answer.aiter_raw():
                 file.write(chunk)
+    return None
 
 
 def _allowed(answer: httpx.Response, path: str) -> httpx.Response:

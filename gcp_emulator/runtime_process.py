@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,7 +33,6 @@ MARK = "GCP_EMULATOR_INSTANCE"
 
 _SUPERVISOR = Path(__file__).with_name("runtime_supervisor.py")
 _VENV = "/opt/venv"  # where the image builder puts python packages
-_PASSED_ON = re.compile(r"HOME|LANG|LC_[A-Z]+|TZ|TMPDIR", re.IGNORECASE)
 _PATH_LISTS = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
 _SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 
@@ -68,16 +67,14 @@ class ProcessInstance:
 
 
 class ProcessRuntime:
-    def __init__(self, folder: Path, images: Images, identity: str, environ: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, images: Images, identity: str) -> None:
         """Args:
         folder: for logs (`logs/REVISION.jsonl`) and mounted roots; it outlives us.
         identity: of the state, so that a sweep finds what belongs to it and nothing else.
-        environ: of this process; little of it passes.
         """
         self._folder = folder
         self._images = images
         self._identity = identity
-        self._environ = environ
         (folder / "logs").mkdir(parents=True, exist_ok=True)
 
     async def start(self, launch: Launch) -> ProcessInstance:
@@ -90,7 +87,7 @@ class ProcessRuntime:
     def _start(self, launch: Launch, image: Image) -> ProcessInstance:
         root = self._root(launch, image)
         port, mark = free_port(), f"{self._identity}.{secrets.token_hex(8)}"
-        env = environment(self._environ, image, launch, root) | {"PORT": str(port), MARK: mark}
+        env = environment(image, launch, root, self._folder) | {"PORT": str(port), MARK: mark}
         argv = [_here(word, root) for word in arguments(image, launch)]
         if not argv:
             raise CannotRun(f"{launch.image} names no program to run")
@@ -133,9 +130,9 @@ def arguments(image: Image, launch: Launch) -> tuple[str, ...]:
     return (*image.entrypoint, *launch.args) if launch.args else image.argv
 
 
-def environment(machine: Mapping[str, str], image: Image, launch: Launch, root: Path) -> dict[str, str]:
-    """Of the program. Paths of the image become paths below `root`."""
-    env = {name: value for name, value in machine.items() if _PASSED_ON.fullmatch(name)}
+def environment(image: Image, launch: Launch, root: Path, home: Path) -> dict[str, str]:
+    """Of the program: nothing of this machine's. Paths of the image become paths below `root`."""
+    env = {"HOME": str(home), "LANG": "C.UTF-8"}
     for name, value in (*image.env.items(), *launch.env):
         parts = value.split(":") if name in _PATH_LISTS else [value]
         env[name] = ":".join(_here(part, root) for part in parts)
