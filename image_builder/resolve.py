@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,7 @@ class Hashed:
 @dataclass(frozen=True, slots=True)
 class Wishes:
     """What is to be resolved. lock: what the project brings. buildable: whether sources can be built into wheels.
-    libc: of the base image. hashed: only saves time.
+    libc: of the base image. hashed: only saves time. interpreter: what uv builds sources with, to see what they need.
     """
 
     request: BuildRequest
@@ -56,6 +57,7 @@ class Wishes:
     buildable: bool = False
     libc: Libc = UNKNOWN_BASE
     hashed: Hashed | None = None
+    interpreter: str = sys.executable
 
     @property
     def lines(self) -> list[str]:
@@ -135,9 +137,11 @@ async def _compiled(
 ) -> str:
     """What uv makes of requirement lines; a refusal that may be due to the base's C library names it."""
     platform = ("--python-platform", uv_platform(wishes.request.platform, wishes.libc))
+    # Named, for to look for one takes uv longer than all the rest.
+    python = ("--python", wishes.interpreter)
     environ, places = await _places(wishes, environ, options)
     try:
-        return await compile_lines(lines, wishes.request, environ, log, (*platform, *options, *places))
+        return await compile_lines(lines, wishes.request, environ, log, (*platform, *python, *options, *places))
     except ResolveFailed as error:
         if wishes.libc == UNKNOWN_BASE or error.problem.code not in ("no_matching_wheel", "source_only"):
             raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from image_builder.interpreters import here, libc_here
 from image_builder.job import Job
@@ -66,9 +66,10 @@ async def _resolve(job: Job) -> Lock:
 
 
 async def _wishes(job: Job) -> Wishes:
-    buildable = await _target(job) is not None
+    target = await _target(job)
     hashed = Hashed(job.workshop.hashes, job.workshop.folder / "indexes")
-    return Wishes(job.plan.request, job.plan.lock, buildable=buildable, libc=_libc(job), hashed=hashed)
+    wishes = Wishes(job.plan.request, job.plan.lock, buildable=target is not None, libc=_libc(job), hashed=hashed)
+    return replace(wishes, interpreter=target.interpreter.path) if target else wishes
 
 
 def _libc(job: Job) -> Libc:
