@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from starlette.types import ASGIApp
 
@@ -15,8 +14,10 @@ from gcp_emulator import artifact_registry, control, storage, token_endpoint
 from gcp_emulator.certificates import Authority
 from gcp_emulator.environment import variables, write_files
 from gcp_emulator.hosts import Backend
-from gcp_emulator.http_server import HttpServer
+from gcp_emulator.http_server import HttpServer, Server
 from gcp_emulator.proxy import Proxy
+from gcp_emulator.rest import WithRest
+from gcp_emulator.run_backend import Located, RunServer, cloud_run, grpc_server, process_runtime
 from gcp_emulator.settings import Host
 from gcp_emulator.state import State
 from gcp_emulator.twin import Twin
@@ -24,14 +25,6 @@ from gcp_emulator.twin import Twin
 
 class PortInUse(Exception):
     """A port that clients know already, or that was asked for, is another process's."""
-
-
-class Server(Protocol):
-    async def start(self, port: int = 0) -> int:
-        """Listen on 127.0.0.1; the port. Raises OSError."""
-        ...
-
-    async def stop(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -45,14 +38,19 @@ class Running:
 
 def servers_of(twin: Twin) -> dict[Backend, Server]:
     """Those that stand behind the proxy. A service is one line here."""
+    registry = Located(HttpServer(artifact_registry.create_app(twin)))
+    run = cloud_run(twin, process_runtime(twin, registry))
     apps: dict[Backend, ASGIApp] = {
-        "registry": artifact_registry.create_app(twin),
         "storage": storage.create_app(
             twin.state, twin.faults, twin.clock, twin.tokens.caller_of, twin.settings.project_number
         ),
         "tokens": token_endpoint.create_app(twin.tokens),
+        "ingress": run.ingress,
     }
-    return {name: HttpServer(app) for name, app in apps.items()}
+    served: dict[Backend, Server] = {name: HttpServer(app) for name, app in apps.items()}
+    # the registry first: what ran before a restart runs again when Cloud Run starts
+    both = WithRest(RunServer(run, grpc_server(twin, run.services)), run.services)
+    return {"registry": registry, **served, "grpc": both, "rest": both.rest}
 
 
 @asynccontextmanager
@@ -65,10 +63,11 @@ async def running(twin: Twin, servers: Mapping[Backend, Server], host: Host) -> 
         backends = {name: ("127.0.0.1", await _start(started, server)) for name, server in servers.items()}
         proxy = Proxy(authority, backends)
         controls = HttpServer(control.create_app(twin.faults), https=False)
-        ports = {
+        ports: dict[str, int] = {
             "proxy": await _start_known(started, twin.state, "proxy", proxy, settings.port),
             "control": await _start_known(started, twin.state, "control", controls, settings.control_port),
         }
+        ports.update({name: port for name, (_, port) in backends.items()})
         account = twin.accounts.ensure(settings.service_account)
         environment = write_files(settings, host, account, authority.certificate, ports)
         yield Running(variables(settings, host, ports, settings.state.absolute()), environment, ports)
