@@ -16,15 +16,16 @@ from typing import Any
 
 import pytest
 
-from cloud_manager.errors import DeployError, TargetError
+from cloud_manager.errors import DeployError, TargetError, Unavailable
 from cloud_manager.targets.docker_credentials import DockerLogin
 from cloud_manager.targets.docker_engine import Engine
 from cloud_manager.targets.docker_images import EngineImages
+from cloud_manager.targets.target import Wanted
 from image_builder.pipeline import build
 from image_builder.workshop import Workshop
 from tests import needs
 from tests.base_image import tiny_base
-from tests.cloud_manager.engine_images import KEY, Bench, as_zstd, bench, layer
+from tests.cloud_manager.engine_images import KEY, SPEC, Bench, as_zstd, bench, layer
 from tests.image_builder.wheels import Notes, make_project, make_request, make_wheel, offline, plan_of
 from tests.parallel import free_port
 from tests.registry import serve
@@ -210,6 +211,33 @@ async def test_an_engine_that_stands_still_is_given_up(stage: Bench) -> None:
         await stage.ensure(image)
     assert caught.value.problem.code == "engine_silent" and caught.value.problem.retryable
     assert any("kB after 10 s" in line for line in stage.log)
+
+
+async def test_an_engine_that_goes_away_is_waited_for(stage: Bench) -> None:
+    """It is started anew in the middle of a load: tried again, it has all of the image or nothing."""
+    image = stage.store.put(layer("a"))
+
+    async def die(line: str) -> None:
+        if "images/load" in line:
+            raise ConnectionResetError
+
+    stage.relay.before = die
+    with pytest.raises(Unavailable) as caught:
+        await stage.ensure(image)
+    assert caught.value.problem.code == "engine_unavailable" and caught.value.problem.retryable
+    stage.relay.before = None
+    assert await stage.ensure(image) == stage.store.config(image)
+
+
+async def test_two_managers_may_load_the_same(stage: Bench) -> None:
+    """Each has its own wire to the engine, and knows nothing of the other."""
+    image = stage.store.put(layer("a", 1_000_000), layer("b"))
+    other = Engine(stage.engine.host)
+    both = stage.images, EngineImages(other, stage.store, DockerLogin(), stage.clock, stage.owner)
+    wanted = Wanted(KEY, SPEC, "a" * 16, image)
+    found = await asyncio.gather(*(images.ensure(wanted, stage.log.append) for images in both))
+    await other.aclose()
+    assert set(found) == {stage.store.config(image)} and len(stage.names()) == 1
 
 
 # -- published images --------------------------------------------------------------------------------------------------
