@@ -99,6 +99,8 @@ def maker_of(settings: Settings, workshop: Workshop) -> Maker:
 
 def main() -> int:
     settings = Settings()
+    # Layers are made in threads that mostly compute outside the interpreter: at python's 5 ms they wait for each other.
+    sys.setswitchinterval(0.001)
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     # uvicorn raises the signal anew once it has stopped; this way what is open is closed then, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
