@@ -30,7 +30,9 @@ class Bytes(Response):
         self._content = content
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        first = next(self._content, b"")  # from here on the file is open, and may be deleted
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": first, "more_body": True})
         for piece in self._content:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})

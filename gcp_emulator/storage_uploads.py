@@ -120,6 +120,8 @@ class Uploads:
         if asked.total != row["total"]:
             row = {**row, "total": asked.total}
             self._store.uploads.put(upload, row)
+        if told is not None and told.first is None and asked.total != arriving.received:
+            return _incomplete(call, arriving.received)  # a question leaves alone who sends just now
         body = Body(arriving, asked)
         async for piece in call.request.stream():
             body.feed(piece)
@@ -143,12 +145,14 @@ class Uploads:
             written.discard()
             raise
         finally:
-            del self._arriving[upload]
+            self._arriving.pop(upload, None)
         return answer(call, shown_object(resource, call.base))
 
     def _cancelled(self, upload: str, row: Json) -> Response:
         if "resource" not in row:
-            self._arriving.pop(upload, None)
+            arriving = self._arriving.pop(upload, None)
+            if arriving is not None:
+                arriving.own()  # a request that still sends may write no more
             self._store.uploads.put(upload, {"cancelled": True, "created": row["created"]})
             if "file" in row:
                 self._store.blobs.unfinished(row["file"]).unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,24 +28,35 @@ class StorageTwin:
         self.clock = ManualClock()
         self.state = State(folder)
         self.address = ""
+        self.loop = asyncio.new_event_loop()
         self.app = create_app(self.state, self.faults, self.clock, lambda header: header, "123456789012")
 
     def client(self) -> storage.Client:
-        http = requests.Session()
-        http.headers["Authorization"] = "Bearer anybody"
-        return storage.Client(
-            project="twin-project",
-            credentials=AnonymousCredentials(),
-            client_options={"api_endpoint": self.address},
-            _http=http,
-        )
+        return client_of(self.address)
+
+
+def client_of(address: str) -> storage.Client:
+    """Google's client, pointed at an address, and sending a token that needs no asking."""
+    http = requests.Session()
+    http.headers["Authorization"] = "Bearer anybody"
+    return storage.Client(
+        project="twin-project",
+        credentials=AnonymousCredentials(),
+        client_options={"api_endpoint": address},
+        _http=http,
+    )
+
+
+def bucket_name(test: str) -> str:
+    """One of its own for each test."""
+    return f"b-{hashlib.sha256(test.encode()).hexdigest()[:20]}"
 
 
 @contextmanager
 def storage_twin(folder: Path) -> Iterator[StorageTwin]:
     """It listens while the block runs, in a thread: Google's client is not asynchronous."""
     twin = StorageTwin(folder)
-    loop = asyncio.new_event_loop()
+    loop = twin.loop
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     server = HttpServer(twin.app, https=False)

@@ -17,7 +17,7 @@ from google.api_core import exceptions
 from google.cloud import storage
 from google.cloud.storage import transfer_manager
 
-from tests.gcp_emulator.storage_twin import StorageTwin, storage_twin
+from tests.gcp_emulator.storage_twin import StorageTwin, bucket_name, storage_twin
 
 _CHUNK = 256 * 1024
 
@@ -35,8 +35,7 @@ def client(twin: StorageTwin) -> storage.Client:
 
 @pytest.fixture
 def bucket(twin: StorageTwin, client: storage.Client, request: pytest.FixtureRequest) -> storage.Bucket:
-    digest = hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:20]
-    return client.create_bucket(f"b-{digest}", location="europe-west1")
+    return client.create_bucket(bucket_name(request.node.nodeid), location="europe-west1")
 
 
 # buckets
@@ -212,7 +211,7 @@ def test_conditions_protect_what_is_there(bucket: storage.Bucket) -> None:
     blob.upload_from_string(b"1", if_generation_match=0)
     for change in (
         lambda: bucket.blob("guarded").upload_from_string(b"2", if_generation_match=0),
-        lambda: bucket.blob("guarded", chunk_size=_CHUNK).upload_from_string(b"2", if_generation_match=0),
+        lambda: bucket.blob("guarded").upload_from_file(io.BytesIO(b"2"), if_generation_match=0),
         lambda: blob.delete(if_generation_match=blob.generation + 1),
         lambda: blob.patch(if_metageneration_match=9),
         lambda: bucket.copy_blob(blob, bucket, "guarded", if_generation_match=0),
