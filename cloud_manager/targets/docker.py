@@ -53,7 +53,10 @@ def docker_target(settings: Settings, builder: Builder, clock: Clock) -> DockerT
     """The target over the Engine that the settings name, which is asked when it is first needed."""
     engine = Engine.of(settings)
     return DockerTarget(
-        settings, engine, EngineImages(engine, builder, DockerLogin(), clock, settings.docker_owner), clock
+        settings,
+        engine,
+        EngineImages(engine, builder, DockerLogin(settings.docker_config), clock, settings.docker_owner),
+        clock,
     )
 
 

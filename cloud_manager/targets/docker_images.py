@@ -12,7 +12,7 @@ from cloud_manager.clock import Clock
 from cloud_manager.deployment import Key
 from cloud_manager.errors import DeployError, TargetError
 from cloud_manager.targets.docker_credentials import DockerLogin
-from cloud_manager.targets.docker_engine import Engine
+from cloud_manager.targets.docker_engine import Engine, EngineRefused
 from cloud_manager.targets.docker_load import ZSTD_ENGINE, KeptImage, major, to_send
 from cloud_manager.targets.docker_progress import SILENCE, Log, megabytes, transfer
 from cloud_manager.targets.docker_reference import OwnNames, Reference, parse
@@ -136,7 +136,7 @@ class EngineImages:
     async def _load(self, image: ImageReference, kept: KeptImage, known: int, log: Log) -> None:
         try:
             await self._send(image, kept, known, log)
-        except TargetError as error:
+        except EngineRefused as error:
             if known == 0 or error.problem.code == "engine_disk_full":
                 raise
             log(f"{error.problem.cause}; the image is loaded whole")  # e.g. a layer has gone since it was looked for
@@ -183,7 +183,7 @@ class EngineImages:
                 raise
             log(f"{error.problem.cause}; the image is used that the Docker Engine has by this name")
             found = here
-        digests = [name for name in found.get("RepoDigests") or () if name.partition("@")[0].endswith(reference.name)]
+        digests = [name for name in found.get("RepoDigests") or () if name.partition("@")[0] == reference.name]
         log(f"{reference} is {digests[0] if digests else _id(found)}")
         return found
 
