@@ -14,6 +14,7 @@ from typing import Any
 from aiodocker import Docker
 
 from cloud_manager.deployment import Key
+from cloud_manager.errors import Unavailable
 from cloud_manager.targets.docker_engine import Engine, EngineRefused, to_the_end
 from cloud_manager.targets.docker_observation import FrontState, Trouble
 from cloud_manager.targets.docker_snapshot import Snapshots
@@ -22,6 +23,7 @@ from cloud_manager.targets.docker_world import Box, World
 
 _MIB = 1024 * 1024
 _LAST_LINES = 5
+_READS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,18 @@ class Boxes:
 
     async def front_state(self, box: Box) -> FrontState | None:
         """None while the front has nothing to say."""
+        for _ in range(_READS):
+            try:
+                return await self._front_state(box)
+            except (tarfile.TarError, ValueError):
+                continue  # it was written anew while the Engine read it
+        raise Unavailable(
+            f"the front {box.name} tells nothing that can be read",
+            "it is asked again by itself; if that does not help: docker restart it",
+            code="front_unreadable",
+        )
+
+    async def _front_state(self, box: Box) -> FrontState | None:
         try:
             async with self._engine.asked(f"ask the front {box.name}") as docker:
                 archive = await docker.containers.container(box.id).get_archive(f"{FRONT_HOME}/state.json")

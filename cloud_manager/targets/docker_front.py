@@ -21,6 +21,8 @@ PORT = 8080
 """Where it listens, inside its container."""
 _TICK = 0.2
 _CHUNK = 64 * 1024
+_STATE_SIZE = 2048
+"""Always the same: the Engine reads a file's size first, and its bytes when there may be another in its place."""
 if TYPE_CHECKING:  # python 3.7 cannot evaluate it
     Backend = tuple[str, int]
 
@@ -135,7 +137,7 @@ class Front:
         text = json.dumps(state)
         if text != self._written:
             growing = self._state_file.with_suffix(".growing")
-            growing.write_text(text)
+            growing.write_text(text.ljust(_STATE_SIZE))
             growing.replace(self._state_file)
             self._written = text
 

@@ -18,6 +18,7 @@ from cloud_manager.targets.docker_world import Box
 log = logging.getLogger(__name__)
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
+_TRIES = 5
 _DRAIN = 10.0
 """Seconds that connections to the older revision get to end by themselves."""
 
@@ -50,14 +51,20 @@ class Push:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
-        try:
-            if await self._turned():
-                await self._boxes.always_restart(self._program.id, self._program.name)
-                await self._tell(settled=True)
-                await self._tidy()
-        except DeployError as error:
-            # What is left is seen by the next look, and taken up by the `apply` that follows.
-            log.warning("%s: broken off: %s", self._program.name, error)
+        """Each step may be repeated. Given up, what is left is seen by the next look, and taken up by `apply`."""
+        for _ in range(_TRIES):
+            try:
+                await self._bring_to_its_end()
+                break
+            except DeployError as error:
+                log.warning("%s: %s", self._program.name, error)
+                await self._clock.sleep(_LONGEST_PAUSE)
+
+    async def _bring_to_its_end(self) -> None:
+        if await self._turned():
+            await self._boxes.always_restart(self._program.id, self._program.name)
+            await self._tell(settled=True)
+            await self._tidy()
 
     async def _turned(self) -> bool:
         """Wait until the front has turned to the program; False if it never will."""

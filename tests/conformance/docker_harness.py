@@ -78,16 +78,22 @@ class Docker:
         return tag
 
 
+def server_image(docker: Docker, base: str, tag: str) -> str:
+    """What all images of the tests are made of: a base with python, and the server."""
+    return docker.build(tag, f'FROM {base}\nADD server.py /\nCMD ["python3", "/server.py"]', **{"server.py": SERVER})
+
+
 class DockerHarness:
+    """base: a `server_image`."""
+
     name = "docker"
 
     def __init__(self, host: str, base: str, folder: Path, **settings: Any) -> None:
         self.docker = Docker(host)
         self.owner = f"t{uuid.uuid4().hex[:10]}"
         self.settings = Settings(state_dir=folder, docker_host=host, docker_owner=self.owner, **settings)
-        self._base = f"{self.owner}:base"
-        self.docker.build(self._base, f"FROM {base}\nADD server.py /\nCMD python3 /server.py", **{"server.py": SERVER})
-        self._images = [self._base]
+        self._base = base
+        self._images: list[str] = []
         self._targets: list[DockerTarget] = []
 
     def target(self) -> DockerTarget:
