@@ -37,7 +37,7 @@ _KINDS = (
     ),
     Kind(
         "registry_untrusted",
-        ("server gave http response to https client",),
+        ("server gave http response to https client", "does not look like a tls handshake"),
         "serve {registry} over TLS, or name it under `insecure-registries` in the Docker Engine's daemon.json",
     ),
     Kind(

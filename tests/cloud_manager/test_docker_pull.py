@@ -72,6 +72,7 @@ def test_names_of_ours_are_names_to_docker() -> None:
         ('Get "http://r/v2/x/manifests/1": no basic auth credentials', "registry_auth", False),
         ("unauthorized: authentication required", "registry_auth", False),
         ('Get "https://r/v2/": http: server gave HTTP response to HTTPS client', "registry_untrusted", False),
+        ('Get "https://r/v2/": tls: first record does not look like a TLS handshake', "registry_untrusted", False),
         ('Get "https://r/v2/": x509: certificate signed by unknown authority', "registry_untrusted", False),
         ('Get "https://r/v2/": dial tcp: lookup r on 10.0.0.1:53: no such host', "registry_unreachable", True),
         ('Get "http://r/v2/": dial tcp 127.0.0.1:9: connect: connection refused', "registry_unreachable", True),
