@@ -126,7 +126,7 @@ class _Registry:
         for missing in (part for part in parts.manifests if self._store.manifest(image, part) is None):
             raise errors.no_part(missing)
         tag = None if ":" in reference else reference
-        self._store.put_manifest(image, Manifest(digest, media_type, data), tag, self._clock.now())
+        self._store.put_manifest(image, Manifest(digest, media_type, data), tag, self._clock.now(), parts.size)
         return _created(image, "manifests", digest)
 
     # -- pull --------------------------------------------------------------------------------------------------
@@ -173,8 +173,11 @@ class _Registry:
             headers["Link"] = f'</v2/{image}/tags/list?n={most}{last}>; rel="next"'
         about = {
             digest: {
+                "imageSizeBytes": str(row["size"]),
+                "layerId": "",
                 "mediaType": row["type"],
                 "tag": [tag for tag, of in tags.items() if of == digest],
+                "timeCreatedMs": str(int(row["uploaded"] * 1000)),
                 "timeUploadedMs": str(int(row["uploaded"] * 1000)),
             }
             for digest, row in digests.items()

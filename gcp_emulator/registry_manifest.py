@@ -15,10 +15,11 @@ _ELSEWHERE = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"  # laye
 
 @dataclass(frozen=True)
 class Parts:
-    """What must be there before a manifest that names it."""
+    """What must be there before a manifest that names it; `size`: bytes of the blobs."""
 
     blobs: tuple[str, ...]
     manifests: tuple[str, ...]
+    size: int = 0
 
 
 def parts_of(data: bytes, media_type: str) -> Parts:
@@ -33,8 +34,9 @@ def parts_of(data: bytes, media_type: str) -> Parts:
         if media_type in _INDEXES:
             return Parts((), tuple(str(child["digest"]) for child in manifest["manifests"]))
         if media_type in _IMAGES:
-            layers = [layer for layer in manifest["layers"] if layer.get("mediaType") != _ELSEWHERE]
-            return Parts(tuple(str(part["digest"]) for part in (manifest["config"], *layers)), ())
+            held = [layer for layer in manifest["layers"] if layer.get("mediaType") != _ELSEWHERE]
+            blobs = [manifest["config"], *held]
+            return Parts(tuple(str(blob["digest"]) for blob in blobs), (), sum(int(blob["size"]) for blob in blobs))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise bad_manifest(f"Failed to parse manifest: {error!r}") from error
     raise bad_manifest(f"Manifests of type {media_type!r} are not supported.")

@@ -119,11 +119,11 @@ class RegistryStore:
         row = self._types.get(f"{image.key}{digest}")
         return Manifest(str(digest), row["type"], data) if data is not None and row is not None else None
 
-    def put_manifest(self, image: ImageName, manifest: Manifest, tag: str | None, now: float) -> None:
+    def put_manifest(self, image: ImageName, manifest: Manifest, tag: str | None, now: float, size: int) -> None:
         key = image.key + manifest.digest
         with self._state.transaction():
             self._manifests.put(key, manifest.data)
-            self._types.create(key, {"type": manifest.media_type, "uploaded": now})
+            self._types.create(key, {"type": manifest.media_type, "uploaded": now, "size": size})
             if tag:
                 self._tags.put(image.key + tag, manifest.digest)
 
@@ -132,7 +132,7 @@ class RegistryStore:
         return {key.removeprefix(image.key): digest for key, digest in self._tags.list(image.key)}
 
     def digests(self, image: ImageName) -> dict[str, dict[str, Any]]:
-        """`type` and `uploaded` (Unix time) by digest."""
+        """`type`, `uploaded` (Unix time) and `size` (bytes of all its blobs) by digest."""
         return {key.removeprefix(image.key): row for key, row in self._types.list(image.key)}
 
     def delete_tag(self, image: ImageName, tag: str) -> bool:

