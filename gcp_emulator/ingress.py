@@ -47,6 +47,7 @@ class Ingress:
         policies: Policies,
         project: Project,
         identity: Identity,
+        owner: str,
         chance: random.Random,
     ) -> None:
         self._store = store
@@ -54,6 +55,7 @@ class Ingress:
         self._policies = policies
         self._project = project
         self._identity = identity
+        self._owner = owner
         self._chance = chance
         self._client = httpx.AsyncClient(trust_env=False, follow_redirects=False, limits=httpx.Limits())
 
@@ -78,7 +80,7 @@ class Ingress:
         return await self._forward(request, address, service) if address else _unavailable()
 
     def _may_invoke(self, service: run_v2.Service, request: Request) -> bool:
-        if service.invoker_iam_disabled or self._policies.allows(service.name, "allUsers"):
+        if service.invoker_iam_disabled or self._policies.may_invoke(service.name, None):
             return True
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
@@ -86,8 +88,8 @@ class Ingress:
         audiences = [service.uri, *service.custom_audiences]
         callers = (self._identity(token.strip(), audience) for audience in audiences)
         caller = next((one for one in callers if one), None)
-        # the project's own account owns the service: it may, as an owner of the project may at Google
-        return caller is not None
+        # whose project it is may, too
+        return caller is not None and (caller == self._owner or self._policies.may_invoke(service.name, caller))
 
     async def _forward(self, request: Request, address: tuple[str, int], service: run_v2.Service) -> Response:
         sent = self._client.build_request(

@@ -137,6 +137,7 @@ def cloud_run(
         policies=policies,
         project=project,
         identity=twin.tokens.identity,
+        owner=settings.service_account,
         chance=random.Random(),  # noqa: S311 - a share of traffic is no secret
     )
     served = (services.service(), revisions.service(), operations.service())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import Any
@@ -22,8 +23,15 @@ from gcp_emulator.run_project import Project
 from gcp_emulator.run_reconcile import failed, failure_shown, marked, ready, serving, settled, state_of
 from gcp_emulator.run_store import RunStore
 
+_log = logging.getLogger(__name__)
 # What Google says of the older of two updates is not known to us; it says ABORTED where writers meet.
 _SUPERSEDED = Failure("", "The operation was superseded by a newer update of the service.", ABORTED)
+
+
+def _tell(task: asyncio.Task[None]) -> None:
+    """A defect of ours leaves one service where it is, and no silence."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("a service is no longer looked after", exc_info=error)
 
 
 class RunController:
@@ -76,6 +84,7 @@ class RunController:
         self._woken.setdefault(service, asyncio.Event()).set()
         if service not in self._tasks:
             self._tasks[service] = asyncio.create_task(self._drive(service))
+            self._tasks[service].add_done_callback(_tell)
 
     def now(self) -> datetime:
         return datetime.fromtimestamp(self._clock.now(), UTC)
@@ -221,7 +230,13 @@ class RunController:
         await asyncio.gather(
             *(self._instances.stop(name) for name in self._instances.running(service.name) if name not in active)
         )
-        await asyncio.gather(*(self._try(name) for name in sorted(active)))
+        warm = [name for name in sorted(active) if self._is_kept_warm(service, name)]
+        await asyncio.gather(*(self._try(name) for name in warm))
+
+    def _is_kept_warm(self, service: run_v2.Service, revision: str) -> bool:
+        """Without minimum instances a revision starts with the first request to it."""
+        found = self._store.revision(revision)
+        return bool(found and (found.scaling.min_instance_count or service.scaling.min_instance_count))
 
     async def _try(self, revision: str) -> None:
         try:

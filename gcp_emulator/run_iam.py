@@ -51,11 +51,14 @@ class Policies:
         self._of(request.resource, "run.services.getIamPolicy")
         return iam_policy_pb2.TestIamPermissionsResponse(permissions=request.permissions)
 
-    def allows(self, service: str, member: str) -> bool:
-        """Whether the member, or everybody, may invoke the service."""
+    def may_invoke(self, service: str, caller: str | None) -> bool:
+        """Whether who has this e-mail address may; None: who does not say who he is."""
         policy = self._store.policy(service)
         rows = policy.bindings if policy is not None else ()
-        return any(row.role in INVOKERS and {member, "allUsers"} & set(row.members) for row in rows)
+        names = {"allUsers"}
+        if caller is not None:
+            names |= {"allAuthenticatedUsers", f"serviceAccount:{caller}", f"user:{caller}"}
+        return any(row.role in INVOKERS and names & set(row.members) for row in rows)
 
     def methods(self) -> dict[str, Method]:
         pb = iam_policy_pb2

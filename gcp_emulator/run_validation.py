@@ -146,7 +146,7 @@ def _revision_scaling(scaling: run_v2.RevisionScaling) -> Violations:
         yield Violation(f"{at}.min_instance_count", "must be 0 or more.")
     if high < 0:
         yield Violation(f"{at}.max_instance_count", "must be 0 or more.")
-    if high and low > high:
+    if 0 < high < low:
         yield Violation(f"{at}.min_instance_count", "must not be greater than max_instance_count.")
 
 

@@ -79,7 +79,12 @@ class ProcessRuntime:
 
     async def start(self, launch: Launch) -> ProcessInstance:
         image = await self._images.fetch(launch.image)
-        return await asyncio.to_thread(self._start, launch, image)
+        starting = asyncio.ensure_future(asyncio.to_thread(self._start, launch, image))
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            await (await starting).stop(0.0)  # a thread cannot be cancelled: what it started is ours to end
+            raise
 
     async def sweep(self) -> None:
         await asyncio.to_thread(kill_carriers, self._identity)

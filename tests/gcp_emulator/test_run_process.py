@@ -60,8 +60,7 @@ async def google(tmp_path: Path, registry: Registry) -> AsyncIterator[Stock]:
             yield found
         finally:
             await registry.located.stop()
-    identity = tmp_path.name and found.runtime._identity
-    assert not carriers(identity), "processes were left behind"
+    assert not carriers(found.runtime._identity), "processes were left behind"
 
 
 async def test_a_deployed_program_answers_with_what_it_was_given(google: Stock, registry: Registry) -> None:
@@ -157,3 +156,21 @@ async def test_a_killed_program_is_started_by_the_next_request(google: Stock, re
     os.kill(first, signal.SIGKILL)
     await asyncio.to_thread(psutil.wait_procs, carriers(google.runtime._identity), 5)
     assert (await google.web.get(made.uri)).json()["pid"] != first
+
+
+async def test_a_killed_supervisor_leaves_no_second_program(google: Stock, registry: Registry) -> None:
+    async with registry.client() as client:
+        image = await push(client, "hello", {"app/main.py": SERVER})
+    made = await google.create(service(image, invoker_iam_disabled=True))
+    first = psutil.Process((await google.web.get(made.uri)).json()["pid"])
+    psutil.Process(first.ppid()).kill()
+    await asyncio.to_thread(psutil.wait_procs, [first], 5)
+
+    async def another() -> bool:
+        answer = await google.web.get(made.uri)
+        return answer.status_code == 200 and answer.json()["pid"] != first.pid
+
+    async with asyncio.timeout(10):
+        while not await another():
+            await asyncio.sleep(0.05)
+    assert not first.is_running()

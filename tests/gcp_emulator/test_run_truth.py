@@ -100,14 +100,16 @@ async def test_a_failed_update_leaves_the_traffic_where_it_was(google: Stock) ->
 
 
 async def test_a_rollback_is_traffic_to_an_older_revision(google: Stock) -> None:
-    first = await google.create(service(template={"revision": "hello-one"}))
-    await google.update(service(f"{IMAGE}:2", name=NAME, template={"revision": "hello-two"}))
+    first = await google.create(service(template={"revision": "hello-one"}, invoker_iam_disabled=True))
+    second = service(f"{IMAGE}:2", name=NAME, template={"revision": "hello-two"}, invoker_iam_disabled=True)
+    await google.update(second)
     back = await google.services.get_service(name=NAME)
     back.traffic = [run_v2.TrafficTarget(type_=REVISION, revision="hello-one", percent=100)]
     rolled = await google.update(back)
     assert [(one.revision, one.percent) for one in rolled.traffic_statuses] == [("hello-one", 100)]
     assert rolled.latest_created_revision == f"{NAME}/revisions/hello-two"
     assert first.uri == rolled.uri
+    assert (await google.web.get(rolled.uri)).text == "hello-one"
 
     async def only_the_first() -> bool:
         return google.runtime.running() == ["hello-one"]
@@ -236,7 +238,8 @@ async def test_operations_of_cloud_run_cannot_be_cancelled(google: Stock) -> Non
 async def test_what_was_under_way_goes_on_after_a_restart(tmp_path: Path) -> None:
     """The twin ended while a service came up, another was deleted and a third served."""
     async with stock(tmp_path) as google:
-        serving = await google.create(service(), "serving")
+        warm = {"scaling": {"min_instance_count": 1}}
+        serving = await google.create(service(template=warm), "serving")
         await google.create(service(), "leaving")
         google.fail(call="revision", resource="*coming*", forever=True)
         coming = await google.services.create_service(parent=PARENT, service=service(), service_id="coming")
