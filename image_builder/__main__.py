@@ -98,6 +98,8 @@ def maker_of(settings: Settings, workshop: Workshop) -> Maker:
 
 
 def main() -> int:
+    if sys.getfilesystemencoding() != "utf-8":  # else a project's file names mean something else than on other machines
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606 - ourselves
     settings = Settings()
     # Layers are made in threads that mostly compute outside the interpreter: at python's 5 ms they wait for each other.
     sys.setswitchinterval(0.001)

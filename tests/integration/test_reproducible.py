@@ -20,7 +20,14 @@ from tests.registry import serve
 
 FILES = {"app.py": "print('hi')\n", "한글.py": "x = 1\n", "b/c.txt": "c", "w.pt": random.Random(5).randbytes(300_000)}
 ONE: dict[str, Any] = {"umask": 0o022, "TZ": "Asia/Seoul", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "1"}
-OTHER: dict[str, Any] = {"umask": 0o077, "TZ": "America/Lima", "LC_ALL": "C", "PYTHONHASHSEED": "2"}
+OTHER: dict[str, Any] = {
+    "umask": 0o077,
+    "TZ": "America/Lima",
+    "LC_ALL": "C",
+    "PYTHONUTF8": "0",
+    "PYTHONCOERCECLOCALE": "0",
+    "PYTHONHASHSEED": "2",
+}
 
 
 @pytest.fixture
