@@ -15,9 +15,9 @@ ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 ARG PIP_TRUSTED_HOST
 ARG PIP_DEFAULT_TIMEOUT
-ENV PIP_CERT=/opt/trust/ca.pem PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
-COPY docker/wheel.lock /locks/
-RUN /tools/bin/pip install --quiet --require-hashes --only-binary :all: --requirement /locks/wheel.lock
+ENV PIP_CERT=/opt/trust/ca.pem SSL_CERT_FILE=/opt/trust/ca.pem PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+COPY docker/tools.lock /locks/
+RUN /tools/bin/pip install --quiet --require-hashes --only-binary :all: --requirement /locks/tools.lock
 
 FROM tools AS wheel
 COPY LICENSE README.md pyproject.toml /source/
@@ -30,17 +30,37 @@ ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 ARG PIP_TRUSTED_HOST
 ARG PIP_DEFAULT_TIMEOUT
-COPY docker/builder.lock /locks/
+COPY docker/builder.lock docker/strip_libraries.py /locks/
+# uv takes pip's settings by other names.
 RUN python3 -m venv --without-pip /opt/cloud-deploy \
-    && /tools/bin/pip --python /opt/cloud-deploy/bin/python install --quiet --no-compile \
-           --require-hashes --only-binary :all: --requirement /locks/builder.lock
+    && UV_HTTP_TIMEOUT="${PIP_DEFAULT_TIMEOUT:-60}" /tools/bin/uv pip install --quiet --no-cache --no-config \
+           ${PIP_INDEX_URL:+--default-index "$PIP_INDEX_URL"} \
+           $(for each in $PIP_EXTRA_INDEX_URL; do echo "--index $each"; done) --index-strategy unsafe-best-match \
+           $(for each in $PIP_TRUSTED_HOST; do echo "--allow-insecure-host $each"; done) \
+           --python /opt/cloud-deploy/bin/python --require-hashes --only-binary :all: --requirement /locks/builder.lock \
+    && python3 /locks/strip_libraries.py /opt/cloud-deploy/lib \
+    && rm -f /opt/cloud-deploy/.lock
 COPY --from=wheel /wheels /wheels
 COPY docker/import_all.py /
 # The container cannot write bytecode: what the program imports is compiled here, and nothing else is.
 RUN /tools/bin/pip --python /opt/cloud-deploy/bin/python install --quiet --no-compile --no-deps --no-index /wheels/*.whl \
     && /opt/cloud-deploy/bin/python /import_all.py image_builder google grpc
 
-FROM ${PYTHON_IMAGE}
+# Of the base: what a service needs to run. Installers, perl, manuals and set-user-id bits are for building machines;
+# the modules of python itself, which the official image has as source alone, are compiled.
+FROM ${PYTHON_IMAGE} AS system
+RUN lib=$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))') \
+    && rm -rf "$lib/ensurepip" "$lib/idlelib" "$lib/lib2to3" "$lib/test" "$lib/tkinter" "$lib/turtledemo" \
+           "$lib"/site-packages/* /usr/lib/python3/dist-packages /usr/share/python-wheels \
+           /usr/bin/pip* /usr/local/bin/pip* /usr/local/bin/idle* /usr/local/bin/pydoc* \
+           /usr/bin/apt* /usr/lib/apt /usr/lib/*/libapt-* /var/lib/apt /usr/bin/dpkg* /usr/lib/dpkg \
+           /usr/bin/perl* /usr/lib/*/perl-base /usr/share/perl* \
+           /usr/share/doc /usr/share/info /usr/share/locale /usr/share/man /var/cache/* /var/log/* \
+    && find / -xdev -type f -perm /6000 -exec chmod a-s {} + \
+    && python3 -m compileall -q "$lib"
+
+FROM scratch
+COPY --from=system / /
 # Whom it runs as: its volume is his, and of the shared disk it reads what he may read.
 ARG UID=10001
 ARG GID=10001
@@ -49,6 +69,7 @@ RUN install -d -m 0700 -o "$UID" -g "$GID" /var/lib/cloud-deploy \
 COPY --from=build /opt/trust /opt/trust
 COPY --from=build /opt/cloud-deploy /opt/cloud-deploy
 ENV PATH=/opt/cloud-deploy/bin:/usr/local/bin:/usr/bin:/bin \
+    LANG=C.UTF-8 \
     HOME=/var/lib/cloud-deploy \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \

@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
 
 
 def wishes() -> dict[str, list[str]]:
-    """Lock -> requirements: of the two services, and of the stage that makes the wheel of this project."""
+    """Lock -> requirements: of the two services, and of the stage that builds."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     every, extras = project["project"]["dependencies"], project["project"]["optional-dependencies"]
     left_out = {"manager": BUILDER_ALONE, "builder": MANAGER_ALONE}
@@ -58,7 +58,8 @@ def wishes() -> dict[str, list[str]]:
         + [line for extra in EXTRAS[name] for line in extras[extra]]
         for name in left_out
     }
-    return found | {"wheel": list(project["build-system"]["requires"])}
+    uv = [line for line in every if name_of(line) == "uv"]
+    return found | {"tools": project["build-system"]["requires"] + uv}
 
 
 def name_of(line: str) -> str:

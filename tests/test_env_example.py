@@ -84,3 +84,17 @@ def test_the_images_are_locked_to_what_pyproject_wants(monkeypatch: pytest.Monke
     from lock_images import judge, wishes
 
     assert [find for name in wishes() for find in judge(name)] == []
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README.ko.md"])
+def test_the_entry_for_tangos_own_file_is_the_same_in_both_languages_and_fits(readme: str) -> None:
+    """It is pasted into TANGO's compose file: a slip there stops all of TANGO."""
+    pasted = re.findall(r"```yaml\n(  cloud_deploy:.*?)```", (ROOT / readme).read_text(), re.DOTALL)
+    assert len(pasted) == 1 and pasted[0] in (ROOT / "README.md").read_text()
+    entries = yaml.safe_load(pasted[0])
+    assert "cloud-deploy" in entries["cloud_deploy"]["networks"]["default"]["aliases"]
+    builder = f"http://{entries['image_builder']['networks']['default']['aliases'][0]}:7007"
+    assert entries["cloud_deploy"]["environment"] == [f"IMAGE_BUILDER_URL={builder}"]
+    for entry in entries.values():
+        assert (ROOT / entry["build"]["dockerfile"]).is_file()
+        assert entry["volumes"][0] == "shared:/shared:ro" and entry["volumes"][1].endswith(":/var/lib/cloud-deploy")
