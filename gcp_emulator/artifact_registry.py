@@ -21,6 +21,7 @@ from starlette.types import ASGIApp
 
 from gcp_emulator import registry_errors as errors
 from gcp_emulator.http_faults import HttpFaults
+from gcp_emulator.public_images import is_public, publish
 from gcp_emulator.registry_access import Access
 from gcp_emulator.registry_errors import RegistryError
 from gcp_emulator.registry_manifest import parts_of
@@ -63,6 +64,7 @@ class _Registry:
         self._clock = twin.clock
         self._access = Access(twin)
         self._store = RegistryStore(twin.state)
+        publish(self._store, twin.clock.now())
         self._tickets: dict[str, str] = {}
 
     async def version(self, request: Request) -> Response:
@@ -202,8 +204,10 @@ class _Registry:
 
     def _image(self, request: Request, action: str) -> ImageName:
         """The image that is asked for, once it is known that the caller may."""
-        self._access.caller(request)
         image = parse(request.headers["host"], request.path_params["name"])
+        if image and is_public(image) and action == "download":
+            return image
+        self._access.caller(request)
         if image is None:
             raise errors.bad_name(request.path_params["name"])
         self._access.check(image, action)

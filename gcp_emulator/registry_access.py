@@ -9,8 +9,9 @@ import json
 from starlette.requests import Request
 
 from gcp_emulator import registry_errors as errors
+from gcp_emulator.public_images import is_public
 from gcp_emulator.registry_errors import RegistryError
-from gcp_emulator.registry_names import ImageName
+from gcp_emulator.registry_names import ImageName, parse
 from gcp_emulator.twin import Twin
 
 _LIFETIME = 3600
@@ -38,7 +39,8 @@ class Access:
         if caller is None and authorization:
             raise RegistryError(401, "UNAUTHORIZED", "authentication failed")
         if caller is None:
-            raise self._anonymous(request.query_params.get("scope", ""))
+            self._only_public(request.headers.get("host", ""), request.query_params.get("scope", ""))
+            return {"token": "anonymous", "expires_in": _LIFETIME}  # nobody's: good for what needs none
         return {"token": self._twin.tokens.issue(caller, "registry", _LIFETIME), "expires_in": _LIFETIME}
 
     def check(self, image: ImageName, action: str) -> None:
@@ -49,10 +51,13 @@ class Access:
         if image.repository not in settings.repositories:
             raise errors.no_repository(image.repository)
 
-    def _anonymous(self, scope: str) -> RegistryError:
+    def _only_public(self, host: str, scope: str) -> None:
+        """Nobody in particular may read what is public. Raises RegistryError."""
         name, _, actions = scope.removeprefix("repository:").partition(":")
-        action = "upload" if "push" in actions else "download"
-        return errors.denied(action, name or "projects", anonymous=True)
+        image = parse(host, name)
+        if image is None or not is_public(image) or actions != "pull":
+            action = "upload" if "push" in actions else "download"
+            raise errors.denied(action, image.resource if image else name or "projects", anonymous=True)
 
     def _by_password(self, authorization: str) -> str | None:
         """A name of those for tokens with an access token, `_json_key` with a service account's key file."""

@@ -117,6 +117,36 @@ def test_a_killed_twin_comes_back_as_it_was(tmp_path: Path) -> None:
     emulator.kill(signal.SIGTERM)
 
 
+HELLO = """
+import google.auth.transport.requests as transport, os, requests
+from google.cloud import run_v2
+from google.oauth2 import service_account
+client = run_v2.ServicesClient()
+container = run_v2.Container(image="us-docker.pkg.dev/cloudrun/container/hello")
+service = run_v2.Service(template=run_v2.RevisionTemplate(containers=[container]))
+parent = "projects/twin-project/locations/us-central1"
+made = client.create_service(parent=parent, service=service, service_id="hello").result(timeout=60)
+assert requests.get(made.uri, timeout=20).status_code == 403
+key = os.environ["GOOGLE_APPLICATION_CREDENTIALS"]
+who = service_account.IDTokenCredentials.from_service_account_file(key, target_audience=made.uri)
+print(transport.AuthorizedSession(who).get(made.uri, timeout=20).text)
+client.delete_service(name=made.name).result(timeout=60)
+"""
+
+
+def test_googles_hello_runs_and_answers_whom_it_knows(emulator: Emulator) -> None:
+    """The first thing that anybody deploys: nothing to build, nothing to push."""
+    page = emulator.python(HELLO)
+    assert "It's running!" in page and "service hello, revision hello-00001-" in page
+
+
+def test_googles_hello_is_for_everybody_to_read_and_nobody_to_write(emulator: Emulator, tmp_path: Path) -> None:
+    skopeo, hello = needs.program("skopeo"), "docker://us-docker.pkg.dev/cloudrun/container/hello"
+    assert emulator.run(skopeo, "inspect", hello).returncode == 0
+    write_layout(tmp_path / "image")
+    assert emulator.run(skopeo, "copy", f"oci:{tmp_path / 'image'}:a", hello).returncode
+
+
 def test_faults_and_calls_over_the_control_api(emulator: Emulator, token: str) -> None:
     """The whole way: a rule set by HTTP hits a stock client, once, and both its calls are counted."""
     script = f"""
