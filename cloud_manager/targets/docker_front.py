@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 import time
 from collections import Counter
@@ -31,7 +30,7 @@ class Front:
     def __init__(self, folder: Path) -> None:
         self._wish_file = folder / "wish.json"
         self._state_file = folder / "state.json"
-        self._seen: tuple[int, int, int] | None = None
+        self._read = ""
         self._written = ""
         self._open: Counter[str] = Counter()
         self.wish: dict[str, Any] = {}
@@ -117,14 +116,13 @@ class Front:
     def _read_wish(self) -> None:
         """A file that is being written is read again at the next tick."""
         try:
-            about = os.stat(self._wish_file)  # noqa: PTH116 - one call, five times a second
-            mark = (about.st_mtime_ns, about.st_ino, about.st_size)
-            if mark == self._seen:
+            text = self._wish_file.read_text()
+            if text == self._read:
                 return
-            wish = json.loads(self._wish_file.read_text())
+            wish = json.loads(text)
         except (OSError, ValueError):
             return
-        self._seen = mark
+        self._read = text
         if wish.get("attempt") != self.wish.get("attempt"):
             self._began, self.verdict, self.reason, self._fails = time.monotonic(), "starting", "", 0
         self.wish = wish

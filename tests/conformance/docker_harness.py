@@ -28,7 +28,7 @@ from tests.conformance.harness import Behaviour
 from tests.fakes.image_shelf import ImageShelf
 
 SERVER = """
-import os, sys, uuid
+import os, sys, time, uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 WORD = os.environ["WORD"]
@@ -49,6 +49,11 @@ class Handler(BaseHTTPRequestHandler):
 if os.environ["BEHAVIOUR"] == "exit":
     print("cannot go on", WORD)
     sys.exit(3)
+while WORD == "mute":
+    print(WORD, "says nothing")
+    time.sleep(600)
+while WORD == "eat":
+    EATEN = [*globals().get("EATEN", []), bytes(b"x" * 2**20)]
 print(WORD, "is up")
 ThreadingHTTPServer(("", int(os.environ["PORT"])), Handler).serve_forever()
 """
@@ -61,10 +66,10 @@ class Docker:
         self.host = host
         self._program = needs.program("docker")
 
-    def __call__(self, *words: str, data: bytes | None = None) -> str:
+    def __call__(self, *words: str, data: bytes | None = None, check: bool = True) -> str:
         env = {**os.environ, "DOCKER_HOST": self.host, "DOCKER_BUILDKIT": "0"}
         done = subprocess.run([self._program, *words], input=data, capture_output=True, env=env, check=False)
-        assert done.returncode == 0, f"docker {words}: {done.stderr.decode()}"
+        assert done.returncode == 0 or not check, f"docker {words}: {done.stderr.decode()}"
         return done.stdout.decode().strip()
 
     def build(self, tag: str, dockerfile: str, **files: str) -> str:
@@ -92,21 +97,23 @@ class DockerHarness:
         self.docker = Docker(host)
         self.owner = f"t{uuid.uuid4().hex[:10]}"
         self.settings = Settings(state_dir=folder, docker_host=host, docker_owner=self.owner, **settings)
-        self._base = base
+        self.base = base
         self._images: list[str] = []
         self._targets: list[DockerTarget] = []
 
-    def target(self) -> DockerTarget:
-        engine, clock = Engine.of(self.settings), SystemClock()
+    def target(self, host: str = "") -> DockerTarget:
+        """host: of another Engine."""
+        engine, clock = Engine(host or self.docker.host), SystemClock()
         images = EngineImages(engine, ImageShelf(), DockerLogin(self.settings.state_dir), clock, self.owner)
         target = DockerTarget(self.settings, engine, images, clock)
         self._targets.append(target)
         return target
 
     def image(self, word: str, behaviour: Behaviour = "serve") -> dict[str, Any]:
+        """Programs called `mute` and `eat` behave as they are called."""
         tag = f"{self.owner}:{behaviour}-{word}"
         if tag not in self._images:
-            self.docker.build(tag, f"FROM {self._base}\nENV WORD={word} BEHAVIOUR={behaviour}")
+            self.docker.build(tag, f"FROM {self.base}\nENV WORD={word} BEHAVIOUR={behaviour}")
             self._images.append(tag)
         return {"image_uri": tag}
 
@@ -155,7 +162,7 @@ class DockerHarness:
         labels = {"owner": f"{self.owner}-other", "user": "someone", "project": "else", "role": "program"}
         words = [word for name, value in labels.items() for word in ("-l", f"{LABEL}.{name}={value}")]
         name = f"{self.owner}-s-someone-else"
-        self.docker("run", "-d", "--init", "--network", "none", "--name", name, *words, self._base, "sleep", "600")
+        self.docker("run", "-d", "--init", "--network", "none", "--name", name, *words, self.base, "sleep", "600")
 
         async def untouched() -> bool:
             return bool(self.inspect(name)["State"]["Running"])
@@ -169,14 +176,14 @@ class DockerHarness:
         await asyncio.to_thread(self._clear)
 
     def _clear(self) -> None:
-        for commands in (
+        for listing, removal in (
             (("ps", "-aq"), ("rm", "-fv")),
             (("network", "ls", "-q"), ("network", "rm")),
             (("volume", "ls", "-q"), ("volume", "rm")),
         ):
-            found = self.docker(*commands[0], "-f", f"name={self.owner}").split()
+            found = self.docker(*listing, "-f", f"name={self.owner}").split()
             if found:
-                self.docker(*commands[1], *found)
+                self.docker(*removal, *found, check=False)  # some may be on their way
         names = self.docker("images", "--format", "{{.Repository}}:{{.Tag}}").split()
         ours = [name for name in names if self.owner in name]
         if ours:
