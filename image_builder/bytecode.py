@@ -17,7 +17,8 @@ from image_builder.interpreters import Interpreter
 from image_builder.layers import compile_modules
 from image_builder.layers.gzip_chain import GzipChain
 from image_builder.layers.tar import Bytes, Entry
-from image_builder.layers.wheel import Member, site_packages
+from image_builder.layers.wheel import site_packages
+from image_builder.layers.wheel_member import Member
 from image_builder.layers.wheels import wheel_entries
 from image_builder.lock import PinnedWheel
 from image_builder.work import StopFlag, each, in_thread, run

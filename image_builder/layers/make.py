@@ -15,7 +15,7 @@ from image_builder.layers.gzip_chain import BadDeflate, GzipChain
 from image_builder.layers.index import Layer
 from image_builder.layers.tar import Entry, PathConflict, write_tar
 from image_builder.layers.venv import venv_entries
-from image_builder.layers.wheel import sound
+from image_builder.layers.wheel_member import sound
 from image_builder.layers.wheels import wheel_entries
 from image_builder.oci.base_tree import Underlay
 from image_builder.oci.layout import Layout

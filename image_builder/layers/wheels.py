@@ -8,7 +8,8 @@ from pathlib import Path
 
 from image_builder.errors import ResolveFailed
 from image_builder.layers.tar import Bytes, Entry
-from image_builder.layers.wheel import Member, Wheel
+from image_builder.layers.wheel import Wheel
+from image_builder.layers.wheel_member import Member
 from image_builder.lock import PinnedWheel
 
 
