@@ -52,7 +52,15 @@ class Accounts:
 
     def ensure(self, email: str) -> Account:
         """The account; made, with a key, where it is not there."""
-        return self.get(email) or self._make(email)
+        found = self.get(email)
+        if found is None:
+            found = new_account(email)
+            self.keep(found)
+        return found
+
+    def keep(self, account: Account) -> None:
+        """From now on this account is known."""
+        self._table.put(account.email, {"key_id": account.key_id, "private_key": account.private_key})
 
     def get(self, email: str) -> Account | None:
         if email not in self._read:
@@ -62,15 +70,13 @@ class Accounts:
             self._read[email] = Account(email, row["key_id"], row["private_key"])
         return self._read[email]
 
-    def _make(self, email: str) -> Account:
-        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        form, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        pem = key.private_bytes(serialization.Encoding.PEM, form, plain).decode()
-        self._table.create(email, {"key_id": secrets.token_hex(20), "private_key": pem})
-        account = self.get(email)
-        if account is None:
-            raise RuntimeError(f"the account {email} was not kept")
-        return account
+
+def new_account(email: str) -> Account:
+    """With a new key; takes a good part of a second."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    form, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    pem = key.private_bytes(serialization.Encoding.PEM, form, plain).decode()
+    return Account(email, secrets.token_hex(20), pem)
 
 
 def key_file(account: Account, project: str) -> dict[str, Any]:

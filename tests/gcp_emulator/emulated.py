@@ -9,12 +9,15 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 
+from gcp_emulator.accounts import Accounts, new_account
 from gcp_emulator.emulator import Running, running, servers_of
 from gcp_emulator.hosts import Backend
 from gcp_emulator.http_server import Server
 from gcp_emulator.settings import Host, Settings
+from gcp_emulator.state import State
 from gcp_emulator.twin import Twin, open_twin
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,12 +29,24 @@ async def emulated(
     folder: Path, others: Callable[[Twin], dict[Backend, Server]] = lambda _: {}, **settings: object
 ) -> AsyncIterator[tuple[Twin, Running]]:
     """The twin in this process; `others` in the place of servers of its own."""
-    twin = open_twin(Settings.model_validate({"state": folder, **settings}))
+    chosen = Settings.model_validate({"state": folder, **settings})
+    keep_account(chosen)
+    twin = open_twin(chosen)
     try:
         async with running(twin, {**servers_of(twin), **others(twin)}, Host()) as up:
             yield twin, up
     finally:
         twin.state.close()
+
+
+def keep_account(settings: Settings) -> None:
+    """Keys take long to make: one for all tests."""
+    state = State(settings.state)
+    Accounts(state).keep(_account(settings.service_account))
+    state.close()
+
+
+_account = cache(new_account)
 
 
 class Emulator:

@@ -69,13 +69,11 @@ async def test_a_stock_grpc_client_reaches_its_service(tmp_path: Path) -> None:
     assert out.decode().strip().endswith("Bearer ya29."), error.decode()
 
 
-@pytest.mark.parametrize(
-    "target", ["example.com:443", "storage.googleapis.com:80", "evil-run.googleapis.com.x.com:443"]
-)
-async def test_what_is_not_served_is_refused_and_never_forwarded(tmp_path: Path, target: str) -> None:
+async def test_what_is_not_served_is_refused_and_never_forwarded(tmp_path: Path) -> None:
     async with emulated(tmp_path) as (_, up):
-        answer = await connect(up.ports["proxy"], f"CONNECT {target} HTTP/1.1\r\nHost: {target}")
-        assert answer.startswith("HTTP/1.1 502 Bad Gateway") and "forwards nothing" in answer
+        for target in ("example.com:443", "storage.googleapis.com:80", "run.googleapis.com.x.com:443"):
+            answer = await connect(up.ports["proxy"], f"CONNECT {target} HTTP/1.1\r\nHost: {target}")
+            assert answer.startswith("HTTP/1.1 502 Bad Gateway") and "forwards nothing" in answer
         plain = await connect(up.ports["proxy"], "GET http://example.com/ HTTP/1.1\r\nHost: example.com")
         assert plain.startswith("HTTP/1.1 405")
 

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gcp_emulator import jwt
-from gcp_emulator.accounts import TOKEN_URI, Account, Accounts
+from gcp_emulator.accounts import TOKEN_URI, Account, Accounts, new_account
 from gcp_emulator.clock import ManualClock
 from gcp_emulator.state import State
 from gcp_emulator.tokens import InvalidGrant, Tokens
 
 EMAIL = "me@project.iam.gserviceaccount.com"
+
+
+@cache
+def account() -> Account:
+    return new_account(EMAIL)
 
 
 class Issuer:
@@ -25,7 +31,8 @@ class Issuer:
         self.state = state
         self.clock = ManualClock(time.time())
         self.accounts = Accounts(state)
-        self.account = self.accounts.ensure(EMAIL)
+        self.account = account()
+        self.accounts.keep(self.account)
         self.tokens = Tokens(state, self.accounts, self.clock)
 
     def claims(self, **others: Any) -> dict[str, Any]:
