@@ -104,13 +104,20 @@ def test_skopeo_is_refused_as_google_refuses(emulator: Emulator, token: str) -> 
 
 def test_a_killed_twin_comes_back_as_it_was(tmp_path: Path) -> None:
     """Clients that run have its ports, its authority and their tokens already."""
+    skopeo, image = needs.program("skopeo"), f"{REGISTRY}/twin-project/cloud-deploy/kept"
     emulator = Emulator(tmp_path / "state")
     emulator.start()
     files = ("environment", "ca.pem", "service-account.json")
     before = [(emulator.state / name).read_bytes() for name in files]
     token = emulator.python(TOKEN).strip()
+    write_layout(tmp_path / "image")
+    who = f"oauth2accesstoken:{token}"
+    assert not emulator.run(
+        skopeo, "copy", "--dest-creds", who, f"oci:{tmp_path / 'image'}:a", f"docker://{image}"
+    ).returncode
     emulator.kill(signal.SIGKILL)
     emulator.start()
+    assert not emulator.run(skopeo, "inspect", "--creds", who, f"docker://{image}").returncode
     assert [(emulator.state / name).read_bytes() for name in files] == before
     script = "import requests; print(requests.get('https://oauth2.googleapis.com/tokeninfo?access_token=TOKEN').json())"
     assert "cloud-deploy@twin-project" in emulator.python(script.replace("TOKEN", token))
