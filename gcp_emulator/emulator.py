@@ -17,7 +17,7 @@ from gcp_emulator.hosts import Backend
 from gcp_emulator.http_server import HttpServer, Server
 from gcp_emulator.proxy import Proxy
 from gcp_emulator.rest import WithRest
-from gcp_emulator.run_backend import Located, RunServer, cloud_run, grpc_server, process_runtime
+from gcp_emulator.run_backend import Located, RunServer, cloud_run, grpc_server, runtime_of
 from gcp_emulator.settings import Host
 from gcp_emulator.state import State
 from gcp_emulator.twin import Twin
@@ -39,7 +39,7 @@ class Running:
 def servers_of(twin: Twin) -> dict[Backend, Server]:
     """Those that stand behind the proxy. A service is one line here."""
     registry = Located(HttpServer(artifact_registry.create_app(twin)))
-    run = cloud_run(twin, process_runtime(twin, registry))
+    run = cloud_run(twin, runtime_of(twin, registry))
     apps: dict[Backend, ASGIApp] = {
         "storage": storage.create_app(
             twin.state, twin.faults, twin.clock, twin.tokens.caller_of, twin.settings.project_number

@@ -24,6 +24,7 @@ from gcp_emulator.run_project import Project
 from gcp_emulator.run_revisions import Revisions
 from gcp_emulator.run_services import Services
 from gcp_emulator.run_store import RunStore
+from gcp_emulator.runtime_docker import DockerRuntime, EitherRuntime
 from gcp_emulator.runtime_image import Images
 from gcp_emulator.runtime_process import ProcessRuntime
 from gcp_emulator.runtime_protocol import Runtime
@@ -81,8 +82,8 @@ class Located:
         await self._server.stop()
 
 
-def process_runtime(twin: Twin, registry: Located) -> ProcessRuntime:
-    """Runs images of layers only over a python of this machine."""
+def runtime_of(twin: Twin, registry: Located) -> Runtime:
+    """Images of layers only run over a python of this machine, those with a base in the Engine, where there is one."""
     folder = twin.settings.state / "run"
     identity = twin.state.json_table("run")
     identity.create("identity", secrets.token_hex(8))
@@ -93,7 +94,10 @@ def process_runtime(twin: Twin, registry: Located) -> ProcessRuntime:
         return httpx.AsyncClient(base_url=f"http://127.0.0.1:{registry.port}", headers=headers, trust_env=False)
 
     images = Images(folder / "images", client)
-    return ProcessRuntime(folder, images, str(identity.get("identity")))
+    own = str(identity.get("identity"))
+    return EitherRuntime(
+        images, ProcessRuntime(folder, images, own), DockerRuntime(folder, images, own, twin.settings.docker)
+    )
 
 
 def cloud_run(

@@ -77,7 +77,7 @@ class RunController:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._instances.stop_all()
+        await self._instances.close()
 
     def wake(self, service: str) -> None:
         """Something about the service was written."""

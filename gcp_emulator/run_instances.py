@@ -62,8 +62,9 @@ class Instances:
             await self._stop(revision)
         self._locks.pop(revision, None)
 
-    async def stop_all(self) -> None:
+    async def close(self) -> None:
         await asyncio.gather(*(self.stop(name) for name in list(self._running)))
+        await self._runtime.close()
 
     def running(self, service: str) -> list[str]:
         """Full names of a service's revisions that have a container."""

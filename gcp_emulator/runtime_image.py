@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import platform
 import re
 import secrets
@@ -21,6 +22,7 @@ import httpx
 from gcp_emulator.runtime_protocol import CannotRun, ImageDenied, ImageMissing
 from gcp_emulator.runtime_unpack import BadLayer, lay_over
 
+_SYSTEM = ("bin", "lib", "lib64", "usr/bin", "usr/lib")
 _HOST = re.compile(r"[a-z0-9-]+-docker\.pkg\.dev")
 _INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 _MANIFESTS = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
@@ -37,6 +39,12 @@ class Image:
     entrypoint: tuple[str, ...]
     env: dict[str, str] = field(default_factory=dict)
     working_dir: str = "/"
+    user: str = ""
+
+    @property
+    def has_base(self) -> bool:
+        """Whether it holds a system of its own, and not only programs for one that is there."""
+        return any(os.path.lexists(self.root / part) for part in _SYSTEM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,4 +159,12 @@ def _allowed(answer: httpx.Response, path: str) -> httpx.Response:
 def _image(digest: str, root: Path, config: dict[str, Any]) -> Image:
     entrypoint, command = tuple(config.get("Entrypoint") or ()), tuple(config.get("Cmd") or ())
     env = dict(line.split("=", 1) for line in config.get("Env") or () if "=" in line)
-    return Image(digest, root, (*entrypoint, *command), entrypoint, env, config.get("WorkingDir") or "/")
+    return Image(
+        digest,
+        root,
+        (*entrypoint, *command),
+        entrypoint,
+        env,
+        config.get("WorkingDir") or "/",
+        config.get("User") or "",
+    )

@@ -54,9 +54,11 @@ async def _listening(instance: Instance) -> None:
 
 
 async def can_connect(host: str, port: int) -> bool:
+    """Within a second: a container that has just ended answers to nothing, not even with a refusal."""
     try:
-        _, writer = await asyncio.open_connection(host, port, family=socket.AF_INET)
-    except OSError:
+        async with asyncio.timeout(1.0):
+            _, writer = await asyncio.open_connection(host, port, family=socket.AF_INET)
+    except (OSError, TimeoutError):
         return False
     writer.close()
     return True

@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -89,26 +89,23 @@ class ProcessRuntime:
     async def sweep(self) -> None:
         await asyncio.to_thread(kill_carriers, self._identity)
 
+    async def close(self) -> None:
+        return None
+
     def _start(self, launch: Launch, image: Image) -> ProcessInstance:
         root = self._root(launch, image)
-        port, mark = free_port(), f"{self._identity}.{secrets.token_hex(8)}"
-        env = environment(image, launch, root, self._folder) | {"PORT": str(port), MARK: mark}
+        port = free_port()
+        env = environment(image, launch, root, self._folder) | {"PORT": str(port)}
         argv = [_here(word, root) for word in arguments(image, launch)]
         if not argv:
             raise CannotRun(f"{launch.image} names no program to run")
         argv[0] = program(argv[0], root)
-        log = self._folder / "logs" / f"{short(launch.revision)}.jsonl"
         cwd = root / (launch.working_dir or image.working_dir).lstrip("/")
         cwd.mkdir(parents=True, exist_ok=True)
-        supervisor = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(_SUPERVISOR), str(log), "10", "--", *argv],
-            cwd=cwd,
-            env=env,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        return ProcessInstance(supervisor, port, mark)
+        return supervised(argv, env=env, cwd=cwd, port=port, log=self.log(launch), identity=self._identity)
+
+    def log(self, launch: Launch) -> Path:
+        return self._folder / "logs" / f"{short(launch.revision)}.jsonl"
 
     def _root(self, launch: Launch, image: Image) -> Path:
         """The image's own, unless something is mounted: then one of the revision, of links to the same files."""
@@ -123,6 +120,22 @@ class ProcessRuntime:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.symlink_to(mount.source.absolute(), target_is_directory=True)
         return root
+
+
+def supervised(  # noqa: PLR0913 - all that a start depends on
+    argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, port: int, log: Path, identity: str
+) -> ProcessInstance:
+    """Start a program that ends with us. Blocking."""
+    mark = f"{identity}.{secrets.token_hex(8)}"
+    supervisor = subprocess.Popen(
+        [sys.executable, "-I", "-S", str(_SUPERVISOR), str(log), "10", "--", *argv],
+        cwd=cwd,
+        env={**env, MARK: mark},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    return ProcessInstance(supervisor, port, mark)
 
 
 def arguments(image: Image, launch: Launch) -> tuple[str, ...]:

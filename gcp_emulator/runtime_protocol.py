@@ -92,3 +92,7 @@ class Runtime(Protocol):
     async def sweep(self) -> None:
         """Kill what a predecessor of ours left running. Called once, before anything is started."""
         ...
+
+    async def close(self) -> None:
+        """Nothing will be started any more, and all that was is stopped."""
+        ...

@@ -28,6 +28,10 @@ class Settings(BaseModel):
         default=("cloud-deploy",),
         description="Docker repositories that exist in Artifact Registry, in every region; others are not found.",
     )
+    docker: str = Field(
+        default="unix:///var/run/docker.sock",
+        description="The Engine for images with a base, as DOCKER_HOST; where none answers, all run as processes.",
+    )
     secrets: Path | None = Field(default=None, description="Folder of Secret Manager: SECRET/VERSION or SECRET.")
 
     @field_validator("project")

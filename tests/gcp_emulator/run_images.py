@@ -45,7 +45,7 @@ def layer(files: dict[str, bytes]) -> bytes:
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name, data in files.items():
             member = tarfile.TarInfo(name)
-            member.size, member.mode = len(data), 0o644
+            member.size, member.mode = len(data), 0o755
             tar.addfile(member, io.BytesIO(data))
     return gzip.compress(buffer.getvalue(), mtime=0)
 

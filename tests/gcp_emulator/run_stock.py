@@ -91,6 +91,9 @@ class LoopbackRuntime:
     async def sweep(self) -> None:
         return None
 
+    async def close(self) -> None:
+        return None
+
     def running(self) -> list[str]:
         return sorted(one.launch.revision.rsplit("/", 1)[-1] for one in self.instances if one.ended is None)
 

@@ -17,7 +17,7 @@ from google.cloud import run_v2
 
 from gcp_emulator import artifact_registry
 from gcp_emulator.http_server import HttpServer
-from gcp_emulator.run_backend import Located, process_runtime
+from gcp_emulator.run_backend import Located, runtime_of
 from gcp_emulator.runtime_process import carriers
 from gcp_emulator.runtime_protocol import Runtime
 from gcp_emulator.twin import Twin
@@ -35,7 +35,7 @@ class Registry:
     def runtime(self, twin: Twin) -> Runtime:
         self.located = Located(HttpServer(artifact_registry.create_app(twin)))
         self.twin = twin
-        return process_runtime(twin, self.located)
+        return runtime_of(twin, self.located)
 
     def client(self) -> httpx.AsyncClient:
         token = self.twin.tokens.issue(self.twin.settings.service_account, "")
@@ -56,11 +56,17 @@ async def google(tmp_path: Path, registry: Registry) -> AsyncIterator[Stock]:
     (secrets / "plain").write_text("one for all")
     async with stock(tmp_path, registry.runtime, secrets=secrets) as found:
         await registry.located.start()
+        identity = _identity(found)
         try:
             yield found
         finally:
             await registry.located.stop()
-    assert not carriers(found.runtime._identity), "processes were left behind"
+    assert not carriers(identity), "processes were left behind"
+
+
+def _identity(google: Stock) -> str:
+    """What all of its processes carry."""
+    return str(google.twin.state.json_table("run").get("identity"))
 
 
 async def test_a_deployed_program_answers_with_what_it_was_given(google: Stock, registry: Registry) -> None:
@@ -154,7 +160,7 @@ async def test_a_killed_program_is_started_by_the_next_request(google: Stock, re
     made = await google.create(service(image, invoker_iam_disabled=True))
     first = (await google.web.get(made.uri)).json()["pid"]
     os.kill(first, signal.SIGKILL)
-    await asyncio.to_thread(psutil.wait_procs, carriers(google.runtime._identity), 5)
+    await asyncio.to_thread(psutil.wait_procs, carriers(_identity(google)), 5)
     assert (await google.web.get(made.uri)).json()["pid"] != first
 
 
