@@ -16,7 +16,8 @@ from image_builder.errors import BuildError
 from image_builder.oci.credentials import CredentialStore
 from image_builder.oci.reference import Reference
 from image_builder.oci.registry_auth import Authenticator
-from image_builder.oci.registry_calls import AGAIN, Body, Call, Calls, Sleep, location
+from image_builder.oci.registry_calls import Body, Call, Calls, Sleep, location
+from image_builder.oci.registry_uploads import CHUNK, Sent, Uploads, push_scope
 
 MANIFEST_TYPES = (
     "application/vnd.oci.image.manifest.v1+json",
@@ -24,13 +25,9 @@ MANIFEST_TYPES = (
     "application/vnd.docker.distribution.manifest.v2+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
-CHUNK = 1 << 20
 _TAGS = 1000
 """Asked for in one call; some registries give no more, some refuse to."""
 
-_TAKEN = (201, 202, 204)
-
-Sent = Callable[[int], None]
 Bring = Callable[[], Awaitable[Path]]
 
 
@@ -72,6 +69,7 @@ class Registry:
         base = f"{'http' if plain else 'https'}://{reference.host}/v2/"
         auth = Authenticator(client, reference.registry, credentials)
         self._calls = Calls(reference.registry, base, client, auth, sleep)
+        self._uploads = Uploads(self._calls)
 
     # -- pull --------------------------------------------------------------------------------------------------
 
@@ -164,7 +162,9 @@ class Registry:
     # -- push --------------------------------------------------------------------------------------------------
 
     async def has_blob(self, reference: Reference, digest: str) -> bool:
-        answer = await self._calls.patient(Call("HEAD", f"{reference.repository}/blobs/{digest}", _push(reference)))
+        answer = await self._calls.patient(
+            Call("HEAD", f"{reference.repository}/blobs/{digest}", push_scope(reference))
+        )
         if answer.status_code == httpx.codes.NOT_FOUND:
             return False
         self._calls.expect(answer, reference, 200)
@@ -191,126 +191,42 @@ class Registry:
         """
         if await self.has_blob(reference, digest):
             return "reused"
-        opened = await self._open(reference, digest, mount_from)
+        opened = await self._uploads.open(reference, digest, mount_from)
         if opened.status_code == httpx.codes.CREATED:
             return "mounted"
         self._calls.expect(opened, reference, 202)
         file = path if isinstance(path, Path) else await path()
-        if (await asyncio.to_thread(file.stat)).st_size <= CHUNK:
-            await self._upload_whole(reference, location(opened), await asyncio.to_thread(file.read_bytes), digest)
-        else:
-            url = location(await self._upload(reference, location(opened), file, sent or _nobody))
-            closing = Call("PUT", _closing(url, digest), _push(reference))
-            self._calls.expect(await self._calls.patient(closing), reference, 201, 204)
+        await self._uploads.send(reference, location(opened), digest, file, sent or _nobody)
         return "uploaded"
 
     async def follow(self, reference: Reference, body: Body) -> str | None:
-        """Send a blob whose digest is not known yet; the upload that `finish` closes. None if it broke.
-
-        Whatever goes wrong is of no account here: `push_blob` will meet it again.
-        """
-        try:
-            opened = await self._open(reference, "", None)
-            if opened.status_code != httpx.codes.ACCEPTED:
-                return None
-            headers = {"Content-Type": "application/octet-stream"}
-            call = Call("PATCH", location(opened), _push(reference), headers=headers, content=body)
-            answer = await self._calls.once(call)
-        except (httpx.TransportError, BuildError):
-            return None
-        return location(answer) if answer.status_code in _TAKEN else None
+        """Send a blob whose digest is not known yet; the upload that `finish` closes. None if that did not work out."""
+        return await self._uploads.follow(reference, body)
 
     async def finish(self, reference: Reference, upload: str, digest: str) -> bool:
         """Whether an upload became the blob. If it did not, the registry throws it away by and by."""
-        answer = await self._calls.patient(Call("PUT", _closing(upload, digest), _push(reference)))
-        return answer.status_code in (httpx.codes.CREATED, httpx.codes.NO_CONTENT)
+        return await self._uploads.finish(reference, upload, digest)
 
     async def push_bytes(self, reference: Reference, data: bytes) -> str:
         """Store what is too small to ask for first; its digest. Raises as `manifest`."""
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-        opened = self._calls.expect(await self._open(reference, digest, None), reference, 202)
-        await self._upload_whole(reference, location(opened), data, digest)
+        opened = self._calls.expect(await self._uploads.open(reference), reference, 202)
+        await self._uploads.send_bytes(reference, location(opened), data, digest)
         return digest
-
-    async def _upload_whole(self, reference: Reference, url: str, data: bytes, digest: str) -> None:
-        """In one call; one that broke may have left a part of it there, so the next begins another upload."""
-        tries = 0
-        while True:
-            headers = {"Content-Type": "application/octet-stream"}
-            call = Call("PUT", _closing(url, digest), _push(reference), headers=headers, content=data)
-            try:
-                answer = await self._calls.once(call)
-                if answer.status_code not in AGAIN:
-                    self._calls.expect(answer, reference, 201, 204)
-                    return
-                tries += 1
-                await self._calls.pause(tries, answer)
-            except httpx.TransportError as error:
-                tries += 1
-                await self._calls.pause(tries, error=error)
-            url = location(self._calls.expect(await self._open(reference, digest, None), reference, 202))
 
     async def mount(self, reference: Reference, digest: str, source: str) -> bool:
         """Have a blob taken over from another repository of this registry, without a byte; False if it does not do so.
 
         Raises as `manifest`.
         """
-        answer = self._calls.expect(await self._mount(reference, digest, source), reference, 201, 202)
+        answer = self._calls.expect(await self._uploads.mount(reference, digest, source), reference, 201, 202)
         return answer.status_code == httpx.codes.CREATED
-
-    async def _mount(self, reference: Reference, digest: str, source: str) -> httpx.Response:
-        scope = f"{_push(reference)} repository:{source}:pull"
-        url = f"{reference.repository}/blobs/uploads/?mount={digest}&from={source}"
-        return await self._calls.patient(Call("POST", url, scope))
-
-    async def _open(self, reference: Reference, digest: str, mount_from: str | None) -> httpx.Response:
-        """Begin an upload, or have the blob mounted. Who may not read the other repository uploads."""
-        if mount_from:
-            answer = await self._mount(reference, digest, mount_from)
-            if answer.status_code in (httpx.codes.CREATED, httpx.codes.ACCEPTED):
-                return answer
-        return await self._calls.patient(Call("POST", f"{reference.repository}/blobs/uploads/", _push(reference)))
-
-    async def _upload(self, reference: Reference, url: str, path: Path, sent: Sent) -> httpx.Response:
-        """Send the file in one piece; after a broken connection, the rest of it."""
-        size = (await asyncio.to_thread(path.stat)).st_size
-        offset = tries = 0
-        while True:
-            headers = {
-                "Content-Length": str(size - offset),
-                "Content-Range": f"{offset}-{size - 1}",
-                "Content-Type": "application/octet-stream",
-            }
-            try:
-                answer = await self._calls.once(
-                    Call("PATCH", url, _push(reference), headers=headers, content=_file(path, offset, sent))
-                )
-                if answer.status_code not in AGAIN:
-                    return self._calls.expect(answer, reference, 202, 201, 204)
-                tries += 1
-                await self._calls.pause(tries, answer)
-            except httpx.TransportError as error:
-                tries += 1
-                await self._calls.pause(tries, error=error)
-            url, offset = await self._resume(reference, url)
-
-    async def _resume(self, reference: Reference, url: str) -> tuple[str, int]:
-        """How far an upload has come; one that the registry forgot begins anew."""
-        answer = await self._calls.patient(Call("GET", url, _push(reference)))
-        if answer.status_code == httpx.codes.NO_CONTENT:
-            last = int(answer.headers.get("range", "0-0").rpartition("-")[2])
-            # `0-0` is said both of nothing and of one byte; one byte sent twice would spoil the blob.
-            if last > 0:
-                return location(answer, url), last + 1
-        opened = await self._calls.patient(Call("POST", f"{reference.repository}/blobs/uploads/", _push(reference)))
-        self._calls.expect(opened, reference, 202)
-        return location(opened), 0
 
     async def manifest_digest(self, reference: Reference) -> str | None:
         """What a tag or digest names now; None if nothing, or if the registry does not say."""
         url = f"{reference.repository}/manifests/{reference.version}"
         answer = await self._calls.patient(
-            Call("HEAD", url, _push(reference), headers={"Accept": ", ".join(MANIFEST_TYPES)})
+            Call("HEAD", url, push_scope(reference), headers={"Accept": ", ".join(MANIFEST_TYPES)})
         )
         if answer.status_code == httpx.codes.NOT_FOUND:
             return None
@@ -326,7 +242,7 @@ class Registry:
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
         url = f"{reference.repository}/manifests/{reference.version}"
         answer = await self._calls.patient(
-            Call("PUT", url, _push(reference), headers={"Content-Type": media_type}, content=data)
+            Call("PUT", url, push_scope(reference), headers={"Content-Type": media_type}, content=data)
         )
         self._calls.expect(answer, reference, 201, 200, 204)
         understood = answer.headers.get("docker-content-digest", digest)
@@ -339,30 +255,8 @@ def _pull(reference: Reference) -> str:
     return f"repository:{reference.repository}:pull"
 
 
-def _push(reference: Reference) -> str:
-    return f"repository:{reference.repository}:pull,push"
-
-
-def _closing(url: str, digest: str) -> str:
-    """Where an upload ends."""
-    return f"{url}{'&' if '?' in url else '?'}digest={digest}"
-
-
 def _nobody(_done: int) -> None:
     """Nobody wants to hear of progress."""
-
-
-def _file(path: Path, offset: int, sent: Sent) -> Body:
-    async def chunks() -> AsyncIterator[bytes]:
-        done = offset
-        with path.open("rb") as file:
-            file.seek(offset)
-            while chunk := await asyncio.to_thread(file.read, CHUNK):
-                yield chunk
-                done += len(chunk)
-                sent(done)
-
-    return chunks
 
 
 def _wrong_digest(what: str, found: str) -> BuildError:
