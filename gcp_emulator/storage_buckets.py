@@ -120,7 +120,7 @@ class Buckets:
         if body.get("etag") not in (None, "", now["etag"]):
             raise condition_not_met()
         bindings = body.get("bindings") or []
-        if not all(isinstance(item, dict) and item.get("role") for item in bindings):
+        if not isinstance(bindings, list) or not all(isinstance(item, dict) and item.get("role") for item in bindings):
             raise invalid("Invalid argument: each binding of a policy needs a role.")
         row = {"version": body.get("version", 1), "bindings": bindings, "changes": self._changes(call.bucket) + 1}
         self._store.policies.put(call.bucket, row)

@@ -13,7 +13,7 @@ from gcp_emulator.storage_errors import invalid, no_object, unimplemented
 from gcp_emulator.storage_listing import Asked, page
 from gcp_emulator.storage_media import media
 from gcp_emulator.storage_preconditions import Preconditions, whole_number
-from gcp_emulator.storage_resources import merged, shown_object, storage_class, writable_object
+from gcp_emulator.storage_resources import mapping, merged, shown_object, storage_class, writable_object
 from gcp_emulator.storage_store import Incoming, Store, Written, version
 
 Json = dict[str, Any]
@@ -80,7 +80,7 @@ class Objects:
             raise unimplemented("the field deleteSourceObjects of storage.objects.compose")
         self._store.check_target(call.bucket, call.object, call.preconditions())
         rows = self._sources(call.bucket, body)
-        metadata = body.get("destination") or {}
+        metadata = mapping("destination", body.get("destination"))
         with Incoming(self._store) as incoming:
             try:
                 await asyncio.to_thread(self._join, incoming, rows)
@@ -95,12 +95,17 @@ class Objects:
 
     def _sources(self, bucket: str, body: Json) -> list[Json]:
         sources = body.get("sourceObjects") or []
+        if not isinstance(sources, list):
+            raise invalid("Invalid value for field 'sourceObjects': it is no list.")
         if not 1 <= len(sources) <= _MOST_SOURCES:
             raise invalid(f"The number of source components provided ({len(sources)}) must be from 1 to 32.")
         rows = []
-        for source in sources:
+        for item in sources:
+            source = mapping("sourceObjects", item)
             row = self._store.object(bucket, str(source.get("name")), whole_number(_words(source), "generation"))
-            Preconditions.of(_words(source.get("objectPreconditions") or {})).check(version(row))
+            Preconditions.of(_words(mapping("objectPreconditions", source.get("objectPreconditions")))).check(
+                version(row)
+            )
             rows.append(row)
         return rows
 

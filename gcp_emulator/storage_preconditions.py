@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 from gcp_emulator.storage_errors import NotModified, condition_not_met, invalid_parameter
 
+_LONGEST = 19
+"""Digits of a 64-bit number."""
+
 
 @dataclass(frozen=True)
 class Version:
@@ -60,6 +63,6 @@ def whole_number(query: Mapping[str, str], name: str) -> int | None:
     value = query.get(name)
     if value is None:
         return None
-    if not (value.isascii() and value.isdigit()):
+    if not (value.isascii() and value.isdigit() and len(value) <= _LONGEST):
         raise invalid_parameter(name, value)
     return int(value)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from gcp_emulator.storage_errors import RangeNotSatisfiable, invalid
 
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
-_SENT = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)", re.ASCII)
+_RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})", re.ASCII)
+_SENT = re.compile(r"bytes (?:(\d{1,19})-(\d{1,19})|\*)/(\d{1,19}|\*)", re.ASCII)
 
 
 def wanted(header: str | None, size: int) -> tuple[int, int] | None:

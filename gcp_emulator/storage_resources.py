@@ -75,9 +75,8 @@ def check_object_name(name: str) -> str:
 def writable_object(sent: Json) -> Json:
     """What of an object's metadata a client may write. Raises StorageError 501 for what is not served."""
     _refuse(sent, _UNSERVED_OBJECT, "objects")
-    metadata = sent.get("metadata")
-    if metadata is not None and not (isinstance(metadata, dict) and all(_text(v) for v in metadata.values())):
-        raise invalid("Invalid value for field 'metadata': an object whose values are strings.")
+    texts("metadata", sent.get("metadata"))
+    texts("object", {key: sent.get(key) for key in _OBJECT_FIELDS if key != "metadata"}, header=True)
     return {key: sent[key] for key in _OBJECT_FIELDS if key in sent}
 
 
@@ -86,14 +85,28 @@ def writable_bucket(sent: Json) -> Json:
     _refuse(sent, _UNSERVED_BUCKET, "buckets")
     wanted = {key: sent[key] for key in (*_BUCKET_FIELDS, *_BUCKET_FIELDS_KEPT) if key in sent}
     storage_class(wanted.get("storageClass"))
-    labels = wanted.get("labels")
-    if labels is not None and not (isinstance(labels, dict) and all(_text(value) for value in labels.values())):
-        raise invalid("Invalid value for field 'labels': an object whose values are strings.")
+    texts("labels", wanted.get("labels"))
+    texts("bucket", {"location": sent.get("location")})
+    configuration = mapping("iamConfiguration", wanted.get("iamConfiguration"))
+    for key in ("uniformBucketLevelAccess", "bucketPolicyOnly"):
+        texts(key, {"lockedTime": mapping(key, configuration.get(key)).get("lockedTime")})
     return wanted
 
 
-def _text(value: Any) -> bool:
-    return value is None or isinstance(value, str)
+def mapping(field: str, value: Any) -> Json:
+    """The value, which is to be an object; null is an empty one. Raises StorageError 400."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise invalid(f"Invalid value for field '{field}': it is no object.")
+    return value
+
+
+def texts(field: str, value: Any, *, header: bool = False) -> None:
+    """Of an object all of whose values are texts (fit for a header), or null. Raises StorageError 400."""
+    for text in mapping(field, value).values():
+        if text is not None and not (isinstance(text, str) and (text.isprintable() or not header)):
+            raise invalid(f"Invalid value in field '{field}': it is no {'printable ' if header else ''}text.")
 
 
 def _refuse(sent: Json, fields: tuple[str, ...], resource: str) -> None:
@@ -109,9 +122,9 @@ def storage_class(name: Any) -> str:
     """STANDARD where none is named. Raises StorageError 400."""
     if name is None:
         return "STANDARD"
-    if name not in STORAGE_CLASSES:
+    if not isinstance(name, str) or name not in STORAGE_CLASSES:
         raise invalid(f"Invalid argument: storage class {name} does not exist.")
-    return str(name)
+    return name
 
 
 def merged(kept: Json, patch: Json) -> Json:

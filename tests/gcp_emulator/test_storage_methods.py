@@ -127,6 +127,7 @@ def test_each_method_of_the_python_client_is_served_or_known_to_be_refused(is_se
     assert all(any(name.startswith(f"storage.{part}") for name in refused) for part in _REFUSED.values())
 
 
+@pytest.mark.long  # not every machine that checks has gcloud
 def test_each_method_that_gcloud_knows_is_in_the_table() -> None:
     gcloud = Path(needs.program("gcloud")).resolve().parent.parent
     source = gcloud / "lib/googlecloudsdk/generated_clients/apis/storage/v1/storage_v1_client.py"
