@@ -64,7 +64,7 @@ def launch_of(revision: run_v2.Revision, secrets: Secrets, folder: Path, buckets
         args=tuple(container.args),
         env=(*told, *((one.name, _value(one, secrets)) for one in container.env)),
         working_dir=container.working_dir,
-        mounts=_mounts(revision, container, secrets, folder / own, buckets),
+        mounts=_mounts(revision, container, secrets, folder / name.region / own, buckets),
     )
 
 

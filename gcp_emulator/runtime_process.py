@@ -112,7 +112,7 @@ class ProcessRuntime:
         _complete_environment(image.root)
         if not launch.mounts:
             return image.root
-        root = self._folder / "roots" / short(launch.revision)
+        root = self._folder / "roots" / launch.revision.replace("/", "_")  # a short name is one region's
         shutil.rmtree(root, ignore_errors=True)
         shutil.copytree(image.root, root, symlinks=True, copy_function=_link)
         for mount in launch.mounts:
