@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import platform
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import aclosing
 from typing import Protocol, get_args
 
@@ -47,6 +47,8 @@ class Images(Protocol):
     async def ensure(self, wanted: Wanted, log: Callable[[str], None]) -> str: ...
 
     async def forget(self, key: Key) -> None: ...
+
+    async def sweep(self, in_use: Collection[str]) -> tuple[str, ...]: ...
 
 
 def docker_target(settings: Settings, builder: Builder, clock: Clock) -> DockerTarget:
@@ -104,7 +106,7 @@ class DockerTarget:
         world = await self._boxes.world(wanted.key)
         placing = Placing(self._boxes, self._engine, plan, front_image=self._settings.front_image)
         container, front = await placing.place(world, await self._states(world), secrets)
-        push = Push(self._boxes, self._clock, plan, container, front)
+        push = Push(self._boxes, self._clock, plan, container, front, then=self._clear_images)
         await push.begin()
         self._pushes[wanted.key] = push
 
@@ -119,6 +121,7 @@ class DockerTarget:
             for name in world.volumes:
                 await self._boxes.remove_volume(name)
         await self._images.forget(key)
+        await self._clear_images()
 
     async def logs(self, key: Key, *, tail: int, follow: bool) -> AsyncIterator[str]:
         async def programs() -> tuple[Box, ...]:
@@ -142,6 +145,10 @@ class DockerTarget:
             async with self._engine.asked(f"inspect image {image}") as docker:
                 start = ImageStart.parse(await docker.images.inspect(image))
         return plan_of(wanted, self._settings.docker_owner, image, start), secrets
+
+    async def _clear_images(self) -> None:
+        """Of images that we put there, those that no container has been made of for a while."""
+        await self._images.sweep(())
 
     async def _states(self, world: World) -> list[FrontState]:
         running = [box for box in world.fronts if box.state == "running"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from cloud_manager.clock import Clock
@@ -24,10 +24,13 @@ _DRAIN = 10.0
 
 
 class Push:
-    """One attempt. program, front: the containers."""
+    """One attempt. program, front: the containers. then: what is done once older revisions have gone."""
 
-    def __init__(self, boxes: Boxes, clock: Clock, plan: Plan, program: Box, front: Box) -> None:
+    def __init__(  # noqa: PLR0913 - all that an attempt needs, named
+        self, boxes: Boxes, clock: Clock, plan: Plan, program: Box, front: Box, *, then: Callable[[], Awaitable[object]]
+    ) -> None:
         self.plan = plan
+        self._then = then
         self._boxes = boxes
         self._clock = clock
         self._program = program
@@ -65,6 +68,7 @@ class Push:
             await self._boxes.always_restart(self._program.id, self._program.name)
             await self._tell(settled=True)
             await self._tidy()
+            await self._then()
 
     async def _turned(self) -> bool:
         """Wait until the front has turned to the program; False if it never will."""

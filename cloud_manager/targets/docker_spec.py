@@ -26,7 +26,8 @@ FRONT_PORT = 8080
 SECRETS_HOME = "/run/secrets"
 STOP_SECONDS = 10
 """What a program gets between SIGTERM and SIGKILL."""
-AT_FIRST = {"Name": "on-failure", "MaximumRetryCount": 2}
+AT_FIRST = {"Name": "on-failure", "MaximumRetryCount": 1}
+"""Once more: an Engine that dies while a program comes up starts it again. One that fails twice is told at once."""
 ONCE_READY = {"Name": "unless-stopped", "MaximumRetryCount": 0}
 _NOBODY = 65534
 _MIB = 1024 * 1024
