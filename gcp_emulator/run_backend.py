@@ -39,6 +39,7 @@ PACE = 0.2
 class Run:
     controller: RunController
     services: Sequence[Service]
+    entry: ingress.Ingress
     ingress: ASGIApp
     operations: Operations
 
@@ -64,6 +65,7 @@ class RunServer:
     async def stop(self) -> None:
         await self._server.stop()
         await self._run.controller.stop()
+        await self._run.entry.close()
 
 
 class Located:
@@ -145,7 +147,7 @@ def cloud_run(
         chance=random.Random(),  # noqa: S311 - a share of traffic is no secret
     )
     served = (services.service(), revisions.service(), operations.service())
-    return Run(controller, served, ingress.create_app(entry), operations)
+    return Run(controller, served, entry, ingress.create_app(entry), operations)
 
 
 def grpc_server(twin: Twin, services: Sequence[Service]) -> GrpcServer:
