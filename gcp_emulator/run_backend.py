@@ -97,9 +97,7 @@ def runtime_of(twin: Twin, registry: Located) -> Runtime:
 
     images = Images(folder / "images", client)
     own = str(identity.get("identity"))
-    return EitherRuntime(
-        images, ProcessRuntime(folder, images, own), DockerRuntime(folder, images, own, twin.settings.docker)
-    )
+    return EitherRuntime(images, ProcessRuntime(folder, own), DockerRuntime(folder, own, twin.settings.docker))
 
 
 def cloud_run(

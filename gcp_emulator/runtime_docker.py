@@ -21,6 +21,7 @@ from gcp_emulator.runtime_image import Image, Images
 from gcp_emulator.runtime_process import ProcessInstance, ProcessRuntime, arguments, free_port, supervised
 from gcp_emulator.runtime_protocol import CannotRun, Instance, Launch
 
+_LONGEST_COMMAND = 60
 LABEL = "gcp_emulator"
 """Of containers and images: the state's identity."""
 
@@ -66,7 +67,13 @@ class Docker:
         """What it printed; None where it failed, or is not there."""
         if self._program is None:
             return None
-        done = subprocess.run(self.argv(*words), env=self.env, capture_output=True, text=True, check=False)
+        command = self.argv(*words)
+        try:
+            done = subprocess.run(
+                command, env=self.env, capture_output=True, text=True, check=False, timeout=_LONGEST_COMMAND
+            )
+        except subprocess.TimeoutExpired:
+            return None  # an Engine that hangs is as good as none
         return done.stdout.strip() if done.returncode == 0 else None
 
     def import_folder(self, root: Path, tag: str, identity: str) -> bool:
@@ -81,20 +88,20 @@ class Docker:
 
 
 class DockerRuntime:
-    def __init__(self, folder: Path, images: Images, identity: str, host: str) -> None:
+    def __init__(self, folder: Path, identity: str, host: str) -> None:
         self._folder = folder
-        self._images = images
         self._identity = identity
         self._docker = Docker(host, folder)
         self._network = f"gcp-emulator-{identity}"  # one of its own: an Engine may have no default bridge
         self._importing = asyncio.Lock()
         self._used = False
+        self._note = folder / "docker"  # whether a predecessor may have left something in the Engine
 
     async def available(self) -> bool:
         return await asyncio.to_thread(self._docker.run, "version", "--format", "{{.Server.Version}}") is not None
 
-    async def start(self, launch: Launch) -> DockerInstance:
-        image = await self._images.fetch(launch.image)
+    async def start(self, launch: Launch, image: Image) -> DockerInstance:
+        """Raises CannotRun."""
         tag = f"gcp-emulator-{self._identity}:{image.digest.rpartition(':')[2][:32]}"
         async with self._importing:
             await asyncio.to_thread(self._ensure, image, tag)
@@ -106,7 +113,8 @@ class DockerRuntime:
             raise
 
     async def sweep(self) -> None:
-        await asyncio.to_thread(self._sweep)
+        if self._note.exists():
+            await asyncio.to_thread(self._sweep)
 
     async def close(self) -> None:
         if self._used:
@@ -116,11 +124,13 @@ class DockerRuntime:
         left = self._docker.run("ps", "--all", "--quiet", "--filter", f"label={LABEL}={self._identity}")
         if left:
             self._docker.run("rm", "--force", "--volumes", *left.split())
-            self._docker.run("network", "rm", self._network)
+        self._docker.run("network", "rm", self._network)
+        self._note.unlink()
 
     def _ensure(self, image: Image, tag: str) -> None:
         """The image and the network are there. Raises CannotRun."""
         if not self._used:
+            self._note.touch()
             self._docker.run("network", "create", "--label", f"{LABEL}={self._identity}", self._network)
             self._used = True
         if self._docker.run("image", "inspect", tag) is not None:
@@ -184,8 +194,8 @@ class EitherRuntime:
     async def start(self, launch: Launch) -> Instance:
         image = await self._images.fetch(launch.image)
         if image.has_base and await self._containers.available():
-            return await self._containers.start(launch)
-        return await self._processes.start(launch)
+            return await self._containers.start(launch, image)
+        return await self._processes.start(launch, image)
 
     async def sweep(self) -> None:
         await self._processes.sweep()

@@ -25,7 +25,7 @@ from pathlib import Path
 import psutil
 
 from gcp_emulator.run_names import short
-from gcp_emulator.runtime_image import Image, Images
+from gcp_emulator.runtime_image import Image
 from gcp_emulator.runtime_protocol import CannotRun, Launch
 
 MARK = "GCP_EMULATOR_INSTANCE"
@@ -67,18 +67,17 @@ class ProcessInstance:
 
 
 class ProcessRuntime:
-    def __init__(self, folder: Path, images: Images, identity: str) -> None:
+    def __init__(self, folder: Path, identity: str) -> None:
         """Args:
         folder: for logs (`logs/REVISION.jsonl`) and mounted roots; it outlives us.
         identity: of the state, so that a sweep finds what belongs to it and nothing else.
         """
         self._folder = folder
-        self._images = images
         self._identity = identity
         (folder / "logs").mkdir(parents=True, exist_ok=True)
 
-    async def start(self, launch: Launch) -> ProcessInstance:
-        image = await self._images.fetch(launch.image)
+    async def start(self, launch: Launch, image: Image) -> ProcessInstance:
+        """Raises CannotRun."""
         starting = asyncio.ensure_future(asyncio.to_thread(self._start, launch, image))
         try:
             return await asyncio.shield(starting)
