@@ -129,9 +129,7 @@ class Compose:
 
     def answers(self) -> bool:
         """Whether the manager does, at its published port. Docker's own look comes every ten seconds only."""
-        with contextlib.suppress(requests.RequestException):
-            return requests.get(f"http://127.0.0.1:{self.port}/healthz", timeout=5).ok
-        return False
+        return answers(f"http://127.0.0.1:{self.port}/healthz")
 
     def healthy(self, service: str) -> bool:
         return bool(self.container(service)["State"].get("Health", {}).get("Status") == "healthy")
@@ -151,9 +149,6 @@ class Compose:
         options = ("--init", "--name", self.caller, "--network", f"{self.project}_default")
         self.docker("run", "-d", *options, self.base, "sleep", "3600")
 
-    def remove_caller(self) -> None:
-        self._run(needs.program("docker"), "rm", "-f", "-v", self.caller)
-
     def wait(self, word: str, project: str = "42") -> None:
         def look() -> bool:
             last.append(self.call("/status_request", project))
@@ -172,6 +167,56 @@ class Compose:
         options = ("--rm", "--network", "none", "-v", f"{self.project}_shared:/shared")
         self.docker("run", "-i", *options, self.base, "python3", "-c", WRITE, data=json.dumps(files))
 
+    # -- the machine's Engine ----------------------------------------------------------------------------------
+
+    def open_socket(self) -> None:
+        """As the README says: docker-compose.socket.yml, and the group of the socket."""
+        socket = Path(self.engine.removeprefix("unix://"))
+        lines = {
+            "COMPOSE_FILE": "docker-compose.yml:docker-compose.socket.yml",
+            "DOCKER_SOCKET": str(socket),
+            "DOCKER_GID": str(socket.stat().st_gid),
+            "INSECURE_REGISTRIES": "registry:5000",
+        }
+        with (self.checkout / ".env").open("a") as file:
+            file.writelines(f"{name}={value}\n" for name, value in lines.items())
+        self("up", "-d", "--no-build")
+
+    def start_registry(self) -> str:
+        """A base on a registry of the stack's own network; its reference there. It goes with `remove_rest`."""
+        program, config = needs.program("docker-registry"), "/tmp/config.yml"
+        text = "{version: 0.1, storage: {filesystem: {rootdirectory: /tmp/data}}, http: {addr: ':5000'}}"
+        reach = ("--network", f"{self.project}_default", "--network-alias", "registry", "-p", "127.0.0.1::5000")
+        name = f"{self.project}-registry"
+        serve = f'echo "{text}" >{config} && exec /registry serve {config}'
+        self.docker("run", "-d", "--name", name, *reach, "-v", f"{program}:/registry:ro", self.base, "sh", "-c", serve)
+        port = self.docker("port", name, "5000/tcp").strip().rpartition(":")[2]
+        until("the registry to answer", lambda: answers(f"http://127.0.0.1:{port}/v2/"))
+        plain = ("--insecure-policy", "--src-tls-verify=false", "--dest-tls-verify=false")
+        argv = (
+            needs.program("skopeo"),
+            "copy",
+            *plain,
+            f"docker://{self.base}",
+            f"docker://127.0.0.1:{port}/python:3.11",
+        )
+        subprocess.run(argv, check=True, capture_output=True)
+        return "registry:5000/python:3.11"
+
+    def services(self) -> list[str]:
+        """Containers that the manager's docker target made."""
+        return self.docker("ps", "-aq", *self._owned).split()
+
+    @property
+    def _owned(self) -> tuple[str, str]:
+        return ("--filter", f"label=io.tango.cloud-deploy.owner={self.project}")
+
+    def remove_rest(self) -> None:
+        rest = [*self.services(), f"{self.project}-registry", f"{self.project}-project-manager"]
+        self._run(needs.program("docker"), "rm", "-f", "-v", *rest)
+        for network in self.docker("network", "ls", "-q", *self._owned).split():
+            self._run(needs.program("docker"), "network", "rm", network)
+
     def inside(self, service: str, *argv: str) -> str:
         return self.docker("exec", self.container(service)["Id"], *argv)
 
@@ -182,6 +227,12 @@ class Compose:
         """What a service of `deploy.type: local` says, asked where it runs."""
         shown = json.loads(self.inside("cloud-manager", "cloud-deploy", "status", "7", project, "--json"))
         return self.inside("cloud-manager", "python", "-c", CALL, shown["url"]).strip()
+
+
+def answers(url: str) -> bool:
+    with contextlib.suppress(requests.RequestException):
+        return requests.get(url, timeout=5).ok
+    return False
 
 
 def copied(target: Path) -> Path:
@@ -227,7 +278,7 @@ def stack(folder: Path, engine: str, base: str, settings: Mapping[str, str]) -> 
         yield compose
     finally:
         sys.stdout.write(compose("logs", "--tail=50", check=False)[-8000:])
-        compose.remove_caller()
+        compose.remove_rest()
         compose("down", "-v", "--timeout", "1", check=False)
         for image in compose.images.values():
             compose._run("docker", "image", "rm", "-f", image)

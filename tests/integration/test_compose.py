@@ -9,9 +9,11 @@ import time
 from collections.abc import Iterator
 
 import pytest
+import requests
 
 from tests.integration.compose import CANARY, Compose, network_settings, stack
 from tests.integration.stack import YAML, until
+from tests.parallel import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -20,6 +22,30 @@ LIMITS = {"cloud-manager": 180, "image-builder": 300}
 IN_TIME = 9.0
 """Seconds; docker kills after ten."""
 SLOWLY = f"{YAML}  env: {{PAUSE: '3'}}\n"
+DIALECT = """\
+build:
+  accelerator: cpu
+  architecture: linux/amd64
+  base_image: BASE
+  components:
+    custom_packages:
+      atp: []
+      pypi: []
+    libs:
+    - python==3.11
+  os: ubuntu
+deploy:
+  entrypoint:
+  - server.py
+  - -p
+  - opt1
+  network:
+    service_container_port: 8901
+    service_host_ip: 127.0.0.1
+    service_host_port: 'PORT'
+  service_name: hello
+  type: docker
+"""
 COMPILERS = "for name in gcc cc c++ ld make cargo rustc go; do command -v $name && exit 1; done; true"
 LEFTOVERS = "find /opt /root /tmp -name pip -o -name setuptools -o -name '*.whl' -o -name '*.lock' 2>/dev/null || true"
 
@@ -117,11 +143,30 @@ def test_both_stop_in_time_and_go_on_where_they_were(compose: Compose) -> None:
     compose.wait("running", "killed")
 
 
+@pytest.mark.long
+def test_a_file_in_tangos_words_runs_on_the_machines_engine(compose: Compose) -> None:
+    """The code generator's `type: docker`; only the base is named here, which it leaves to the official one."""
+    compose.open_socket()
+    yaml, port = DIALECT.replace("BASE", compose.start_registry()), free_port()
+    until("the manager to answer", compose.answers)
+    compose.write("docker", text="one", yaml=yaml.replace("PORT", str(port)))
+    assert compose.call("/start", "docker") == "started"
+    compose.wait("running", "docker")
+    url = f"http://127.0.0.1:{port}"
+    assert requests.get(url, timeout=10).text == "one"
+    compose.write("docker", text="two", yaml=yaml.replace("PORT", str(port)))
+    compose.call("/start", "docker")
+    until("the new program to answer", lambda: requests.get(url, timeout=10).text == "two")
+    assert compose.call("/stop", "docker") == "finished"
+    compose.wait("stopped", "docker")
+    assert compose.services() == []
+
+
 def test_down_leaves_the_volumes_and_down_v_not_even_these(compose: Compose) -> None:
     """The last test: what was made is gone."""
     logs = compose("logs")
     assert CANARY not in logs
-    compose.remove_caller()
+    compose.remove_rest()
     compose("down")
     assert compose.left("container") == compose.left("network") == []
     assert {name.partition("_")[2] for name in compose.left("volume")} >= {"shared", "manager", "builder"}
