@@ -10,6 +10,7 @@ import pytest
 from google.api_core import exceptions
 from google.cloud import run_v2
 
+from gcp_emulator.runtime_process import carriers
 from tests import needs
 from tests.gcp_emulator.run_images import push
 from tests.gcp_emulator.run_stock import PARENT, Stock, service, stock
@@ -90,7 +91,9 @@ def _program(folder: Path) -> bytes:
 
 
 @pytest.mark.slow
-async def test_a_container_is_deployed_updated_and_gone(google: Stock, registry: Registry, tmp_path: Path) -> None:
+async def test_a_container_is_deployed_updated_and_gone(
+    google: Stock, registry: Registry, tmp_path: Path, docker_engine: str
+) -> None:
     async with registry.client() as client:
         files = {"bin/server": _program(tmp_path)}
         image = await push(client, "native", files, Entrypoint=["/bin/server"], WorkingDir="/")
@@ -104,6 +107,11 @@ async def test_a_container_is_deployed_updated_and_gone(google: Stock, registry:
         service(template={"containers": [container], "volumes": [volume]}, invoker_iam_disabled=True)
     )
     assert (await google.web.get(made.uri)).text == "good\nmorning mounted"
+    for process in carriers(_identity(google)):  # our supervisor and `docker run`: the container itself goes on
+        process.kill()
+    assert (await google.web.get(made.uri)).text == "good\nmorning mounted"
+    label = f"label=gcp_emulator={_identity(google)}"
+    assert len(_docker(docker_engine, "ps", "--quiet", "--filter", label).split()) == 1
     bad = run_v2.Container(image=image, args=["leave"])
     with pytest.raises(exceptions.GoogleAPICallError, match="failed to start and listen on the port"):
         await google.update(
