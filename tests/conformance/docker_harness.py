@@ -181,8 +181,10 @@ class DockerHarness:
             (("network", "ls", "-q"), ("network", "rm")),
             (("volume", "ls", "-q"), ("volume", "rm")),
         ):
-            found = self.docker(*listing, "-f", f"name={self.owner}").split()
-            if found:
+            for _ in range(20):
+                found = self.docker(*listing, "-f", f"name={self.owner}").split()
+                if not found:
+                    break
                 self.docker(*removal, *found, check=False)  # some may be on their way
         names = self.docker("images", "--format", "{{.Repository}}:{{.Tag}}").split()
         ours = [name for name in names if self.owner in name]
