@@ -20,6 +20,7 @@ _COLUMNS = ("Id", "Names", "State", "Created", "Labels", "Ports")
 class Snapshots:
     def __init__(self, engine: Engine, owner: str) -> None:
         self._engine = engine
+        self._owner = owner
         self._filters = owner_selector(owner)
         self._host = urlsplit(engine.host).hostname or DEFAULT_HOST
         self._look: asyncio.Task[Mapping[Key, World]] | None = None
@@ -57,7 +58,7 @@ class Snapshots:
                 docker.volumes.list(filters=self._filters),  # type: ignore[no-untyped-call]
             )
         rows = [{name: box[name] for name in _COLUMNS if name in box} for box in containers]
-        return worlds_of(rows, networks, volumes["Volumes"] or (), self._host)
+        return worlds_of(rows, networks, volumes["Volumes"] or (), self._host, self._owner)
 
 
 def _failed(look: asyncio.Task[Mapping[Key, World]]) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cloud_manager.deployment import Key
-from cloud_manager.targets.docker_spec import LABEL
+from cloud_manager.targets.docker_spec import LABEL, Names
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +52,19 @@ def worlds_of(
     networks: Iterable[Mapping[str, Any]],
     volumes: Iterable[Mapping[str, Any]],
     engine_host: str,
+    owner: str,
 ) -> dict[Key, World]:
-    """From the rows of the Engine's list calls, those with our labels. engine_host: where its machine is reached."""
+    """From the rows of the Engine's list calls, those with our labels. engine_host: where its machine is reached.
+
+    A container has the labels of its image as well: one that anybody makes of an image with labels like ours has none
+    of our names.
+    """
     boxes: dict[Key, dict[str, list[Box]]] = defaultdict(lambda: defaultdict(list))
     names: dict[Key, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for row in containers:
-        key, role = _key(row), _label(row, "role")
-        boxes[key][role].append(_box(row, engine_host))
+        key, box = _key(row), _box(row, engine_host)
+        if box.name.startswith(f"{Names(owner, key).base}-"):
+            boxes[key][_label(row, "role")].append(box)
     for kind, rows in (("network", networks), ("volume", volumes)):
         for row in rows:
             names[_key(row)][kind].append(str(row["Name"]))

@@ -8,7 +8,7 @@ import pytest
 
 from cloud_manager.deployment import Key
 from cloud_manager.targets.docker_observation import FrontState, Trouble, observation
-from cloud_manager.targets.docker_spec import LABEL
+from cloud_manager.targets.docker_spec import LABEL, Names
 from cloud_manager.targets.docker_world import Box, World, worlds_of
 
 FRONT = Box("f", "front", "running", 1, address="127.0.0.1:80", url="http://127.0.0.1:80")
@@ -112,8 +112,16 @@ def test_a_new_address_is_told_once_it_serves() -> None:
 def test_the_engines_rows_are_sorted_by_project() -> None:
     labels = {f"{LABEL}.{name}": value for name, value in {"user": "7", "project": "42", "role": "front"}.items()}
     port = {"IP": "0.0.0.0", "PrivatePort": 8080, "PublicPort": 8088}
-    row = {"Id": "1", "Names": ["/x"], "State": "running", "Created": 1, "Labels": labels, "Ports": [port]}
-    worlds = worlds_of([row], [{"Name": "n", "Labels": labels}], [], "engine.example")
+    row = {
+        "Id": "1",
+        "Names": [f"/{Names('cd', Key('7', '42')).base}-x"],
+        "State": "running",
+        "Created": 1,
+        "Labels": labels,
+        "Ports": [port],
+    }
+    theirs = row | {"Id": "2", "Names": ["/romantic_noether"]}
+    worlds = worlds_of([row, theirs], [{"Name": "n", "Labels": labels}], [], "engine.example", "cd")
     (front,) = worlds[Key("7", "42")].fronts
     assert front.url == "http://engine.example:8088"
     assert worlds[Key("7", "42")].networks == ("n",)
