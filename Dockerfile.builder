@@ -5,6 +5,7 @@ ARG PYTHON_IMAGE=python:3.11-slim
 # The company's own network, without editing this file: the README tells which way each setting comes. Two folders of
 # what is made here are copied into the image, so a password in an address stays out of it. Proxies need no line.
 FROM ${PYTHON_IMAGE} AS tools
+LABEL io.tango.cloud-deploy.stage=build
 COPY docker/certificates /certificates
 RUN mkdir /opt/trust \
     && for each in /etc/ssl/certs/ca-certificates.crt /certificates/*; do \
@@ -49,12 +50,13 @@ RUN /tools/bin/pip --python /opt/cloud-deploy/bin/python install --quiet --no-co
 # Of the base: what a service needs to run. Installers, perl, manuals and set-user-id bits are for building machines;
 # the modules of python itself, which the official image has as source alone, are compiled.
 FROM ${PYTHON_IMAGE} AS system
+LABEL io.tango.cloud-deploy.stage=build
 RUN lib=$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))') \
     && rm -rf "$lib/ensurepip" "$lib/idlelib" "$lib/lib2to3" "$lib/test" "$lib/tkinter" "$lib/turtledemo" \
            "$lib"/site-packages/* /usr/lib/python3/dist-packages /usr/share/python-wheels \
            /usr/bin/pip* /usr/local/bin/pip* /usr/local/bin/idle* /usr/local/bin/pydoc* \
            /usr/bin/apt* /usr/lib/apt /usr/lib/*/libapt-* /var/lib/apt /usr/bin/dpkg* /usr/lib/dpkg \
-           /usr/bin/perl* /usr/lib/*/perl-base /usr/share/perl* \
+           /usr/bin/perl* /usr/lib/*/perl-base /usr/share/perl* "$lib/pydoc_data" /usr/lib/*/gconv /var/lib/dpkg/info \
            /usr/share/doc /usr/share/info /usr/share/locale /usr/share/man /var/cache/* /var/log/* \
     && find / -xdev -type f -perm /6000 -exec chmod a-s {} + \
     && python3 -m compileall -q "$lib"
