@@ -11,6 +11,7 @@ from pathlib import Path
 from starlette.types import ASGIApp
 
 from gcp_emulator import artifact_registry, control, storage, token_endpoint
+from gcp_emulator.build_backend import WithBuilds, cloud_build, cloud_logging
 from gcp_emulator.certificates import Authority
 from gcp_emulator.environment import variables, write_files
 from gcp_emulator.hosts import Backend
@@ -49,7 +50,9 @@ def servers_of(twin: Twin) -> dict[Backend, Server]:
     }
     served: dict[Backend, Server] = {name: HttpServer(app) for name, app in apps.items()}
     # the registry first: what ran before a restart runs again when Cloud Run starts
-    both = WithRest(RunServer(run, grpc_server(twin, run.services)), run.services)
+    builds = cloud_build(twin, run.operations, lambda: registry.port, twin.settings.docker)
+    services = (*run.services, *builds.services, cloud_logging(twin))
+    both = WithRest(WithBuilds(RunServer(run, grpc_server(twin, services)), builds.runner), services)
     return {"registry": registry, **served, "grpc": both, "rest": both.rest}
 
 

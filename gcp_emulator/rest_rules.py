@@ -90,11 +90,14 @@ CLOUD_BUILD = (
     Rule("GET", "/v1/projects/{project_id}/builds", f"{_BUILDS}ListBuilds"),
     Rule("GET", "/v1/projects/{project_id}/builds/{id}", f"{_BUILDS}GetBuild"),
     Rule("POST", "/v1/projects/{project_id}/builds/{id}:cancel", f"{_BUILDS}CancelBuild", "*"),
+    Rule("POST", "/v1/projects/{project_id}/builds/{id}:retry", f"{_BUILDS}RetryBuild", "*"),
     Rule("POST", f"/v1/{{parent={_PLACE}}}/builds", f"{_BUILDS}CreateBuild", "build"),
     Rule("GET", f"/v1/{{parent={_PLACE}}}/builds", f"{_BUILDS}ListBuilds"),
     Rule("GET", f"/v1/{{name={_PLACE}/builds/*}}", f"{_BUILDS}GetBuild"),
     Rule("POST", f"/v1/{{name={_PLACE}/builds/*}}:cancel", f"{_BUILDS}CancelBuild", "*"),
+    Rule("POST", f"/v1/{{name={_PLACE}/builds/*}}:retry", f"{_BUILDS}RetryBuild", "*"),
     Rule("GET", "/v1/{name=operations/**}", f"{_OPERATIONS}GetOperation"),
+    Rule("POST", "/v1/{name=operations/**}:cancel", f"{_OPERATIONS}CancelOperation", "*"),
     Rule("GET", f"/v1/{{name={_OPERATION}}}", f"{_OPERATIONS}GetOperation"),
 )
 LOGGING = (
