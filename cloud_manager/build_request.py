@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 
 from cloud_manager.deployment import Deployment
 from cloud_manager.deployment_spec import Components, DeploymentSpec, python_requirements
+from cloud_manager.names import service_id
 from cloud_manager.targets.target import BuildPlatform
 from image_builder.contract import SCRATCH, BuildRequest, Requirement
 
@@ -47,7 +48,7 @@ def build_request(row: Deployment, spec: DeploymentSpec, platform: BuildPlatform
         port=spec.container_port,
         weights=program.weights,
         engine=spec.build.engine,
-        push=_push(spec, platform),
+        push=_push(row, spec, platform),
     )
 
 
@@ -70,6 +71,9 @@ def _origins(row: Deployment, path: str, texts: tuple[str, ...]) -> tuple[str, .
     return tuple(f"{row.origins[place]}: {place}" if place in row.origins else place for place in places)
 
 
-def _push(spec: DeploymentSpec, platform: BuildPlatform) -> str | None:
+def _push(row: Deployment, spec: DeploymentSpec, platform: BuildPlatform) -> str | None:
     """Layers without a base image run on one machine only: there is nobody to publish them for."""
-    return None if platform.base_image == SCRATCH else spec.build.image_uri
+    if platform.base_image == SCRATCH:
+        return None
+    own = f"{platform.repository}/{service_id(row.key)}" if platform.repository else None
+    return spec.build.image_uri or own

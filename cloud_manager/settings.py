@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -50,6 +50,20 @@ class Settings(BaseSettings):
         default="",
         description="Image with python3, on the Engine, that holds the services' public ports while revisions come "
         "and go, e.g. the manager's own; empty: the project's image does.",
+    )
+    gcp_project: str = Field(
+        default="",
+        validation_alias=AliasChoices("gcp_project", "google_cloud_project"),
+        description="The Google Cloud project of `deploy.type: gcp-cloudrun`; empty: GOOGLE_CLOUD_PROJECT.",
+    )
+    gcp_region: str = Field(default="", description="Region of services whose file names none, e.g. asia-northeast3.")
+    gcp_regions: str = Field(
+        default="", description="Further regions that files may name, with commas. Each is looked at, file or not."
+    )
+    gcp_network: str = Field(default="default", description="VPC network over which services reach NFS servers.")
+    artifact_repository: str = Field(
+        default="cloud-deploy",
+        description="Docker repository of Artifact Registry, in the service's region, for what names no image_uri.",
     )
     resync_seconds: float = Field(default=180.0, gt=0, description="How often a healthy service is looked at again.")
     log_level: str = Field(default="INFO")

@@ -13,14 +13,13 @@ from cloud_manager.targets.target import Target
 Factory = Callable[[Settings, Builder, Clock], Target]
 
 _NOT_HERE: Mapping[str, str] = {
-    "gcp-cloudrun": "",
     "aws-ecs": "TANGO deploys to AWS with its own deployer",
     "k8s": "TANGO deploys to Kubernetes with its own deployer",
     "native": "TANGO deploys to bare machines with its own deployer",
     "pcserver": "TANGO deploys to PC servers with its own deployer",
     "ondevice": "TANGO deploys to devices with its own deployer",
 }
-"""Types of TANGO's files that are not served here, and who serves them ("": nobody yet)."""
+"""Types of TANGO's files that are not served here, and who serves them."""
 
 
 def _local(settings: Settings, builder: Builder, clock: Clock) -> Target:
@@ -35,8 +34,15 @@ def _docker(settings: Settings, builder: Builder, clock: Clock) -> Target:
     return docker_target(settings, builder, clock)
 
 
+def _cloud_run(settings: Settings, builder: Builder, clock: Clock) -> Target:
+    from cloud_manager.targets.cloud_run import cloud_run_target
+
+    return cloud_run_target(settings, clock)
+
+
 FACTORIES: Mapping[str, Factory] = {
     "docker": _docker,
+    "gcp-cloudrun": _cloud_run,
     "local": _local,
 }
 

@@ -48,11 +48,16 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class BuildPlatform:
-    """What an image must fit: platform, python minor version, and the base image if the target dictates one."""
+    """What an image must fit: platform, python minor version, and the base image if the target dictates one.
+
+    repository: where images must be published for the target to reach them, e.g.
+    `us-central1-docker.pkg.dev/project/cloud-deploy`, unless the file says where. None: it needs no registry.
+    """
 
     platform: Platform
     python: str
     base_image: str | None = None
+    repository: str | None = None
 
 
 class Target(Protocol):

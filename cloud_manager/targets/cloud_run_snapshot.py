@@ -1,0 +1,67 @@
+"""One look at each region for all projects: however many ask, Google is asked once per period."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from google.cloud import run_v2
+
+from cloud_manager.deployment import Key
+from cloud_manager.names import labels
+from cloud_manager.targets.cloud_run_spec import REVISION
+
+Look = Callable[[], Awaitable[Sequence[run_v2.Service]]]
+PERIOD = 1.0
+"""Seconds for which a look is good enough: readiness is to be noticed within two."""
+_World = Mapping[frozenset[tuple[str, str]], Sequence[run_v2.Service]]
+
+
+class Snapshots:
+    def __init__(self, look: Look, period: float = PERIOD) -> None:
+        """look: lists all services of all regions."""
+        self._ask = look
+        self._period = period
+        self._look: asyncio.Task[_World] | None = None
+        self._looks: set[asyncio.Task[_World]] = set()
+        self._until = 0.0
+
+    async def of(self, key: Key) -> Sequence[run_v2.Service]:
+        """The services of a project. Raises as the look does."""
+        now = asyncio.get_running_loop().time()
+        if self._look is None or (self._look.done() and (now >= self._until or _failed(self._look))):
+            self._look, self._until = asyncio.create_task(self._all()), now + self._period
+            self._looks.add(self._look)
+            self._look.add_done_callback(self._ended)
+        # Who is cancelled takes the look from nobody else.
+        return (await asyncio.shield(self._look)).get(_marks(labels(key, "")), ())
+
+    def forget(self) -> None:
+        """Something has been changed: a look that began before is of no use."""
+        self._look = None
+
+    async def aclose(self) -> None:
+        for look in list(self._looks):
+            look.cancel()
+        await asyncio.gather(*self._looks, return_exceptions=True)
+
+    def _ended(self, look: asyncio.Task[_World]) -> None:
+        self._looks.discard(look)
+        _failed(look)  # its error is known to who waited for it, if anybody did
+
+    async def _all(self) -> _World:
+        found = defaultdict(list)
+        for service in await self._ask():
+            found[_marks(service.labels)].append(service)
+        return found
+
+
+def _marks(rows: Mapping[str, str]) -> frozenset[tuple[str, str]]:
+    """The labels that say whose a service is."""
+    names = labels(Key("", ""), "").keys() - {REVISION}
+    return frozenset((name, rows[name]) for name in names if name in rows)
+
+
+def _failed(look: asyncio.Task[_World]) -> bool:
+    return look.cancelled() or look.exception() is not None
