@@ -36,22 +36,29 @@ _TRIES = 4
 """For a change that met another one: Google writes to a service, too, while it comes up."""
 _WORDS = 5
 _REMEMBERED = 1000
+_PERIOD = 1.0
+"""Seconds for which a look at all services is good enough: readiness is to be noticed within two."""
 
 
 def cloud_run_target(settings: Settings, clock: Clock) -> CloudRunTarget:
     """The target in the project that the settings name."""
+    return CloudRunTarget(place_of(settings), clock, installed=_is_installed())
+
+
+def place_of(settings: Settings) -> Place:
     more = tuple(word.strip() for word in settings.gcp_regions.split(",") if word.strip())
     network, repository = settings.gcp_network, settings.artifact_repository
-    place = Place(settings.gcp_project, settings.gcp_region, more, repository, network)
-    return CloudRunTarget(place, clock, installed=_is_installed())
+    return Place(settings.gcp_project, settings.gcp_region, more, repository, network)
 
 
 class CloudRunTarget:
     name = "gcp-cloudrun"
 
-    def __init__(self, place: Place, clock: Clock, *, installed: bool = True) -> None:
+    def __init__(self, place: Place, clock: Clock, *, installed: bool = True, period: float = _PERIOD) -> None:
+        """period: for which a look at all services is good enough, seconds."""
         self._place = place
         self._installed = installed
+        self._period = period
         self._clock = clock
         self._google: tuple[Cloud, Snapshots] | None = None
         self._opening = asyncio.Lock()
@@ -192,7 +199,7 @@ class CloudRunTarget:
             found = await asyncio.gather(*map(cloud.services, self._place.regions))
             return [service for services in found for service in services]
 
-        return cloud, Snapshots(look)
+        return cloud, Snapshots(look, self._period)
 
 
 def _credentials() -> Credentials:

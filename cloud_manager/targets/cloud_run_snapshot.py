@@ -13,14 +13,15 @@ from cloud_manager.names import labels
 from cloud_manager.targets.cloud_run_spec import REVISION
 
 Look = Callable[[], Awaitable[Sequence[run_v2.Service]]]
-PERIOD = 1.0
-"""Seconds for which a look is good enough: readiness is to be noticed within two."""
 _World = Mapping[frozenset[tuple[str, str]], Sequence[run_v2.Service]]
 
 
 class Snapshots:
-    def __init__(self, look: Look, period: float = PERIOD) -> None:
-        """look: lists all services of all regions."""
+    def __init__(self, look: Look, period: float) -> None:
+        """Args:
+        look: lists all services of all regions.
+        period: seconds for which a look is good enough.
+        """
         self._ask = look
         self._period = period
         self._look: asyncio.Task[_World] | None = None

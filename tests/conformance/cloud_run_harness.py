@@ -24,7 +24,7 @@ from google.oauth2 import service_account
 from cloud_manager.clock import SystemClock
 from cloud_manager.deployment import Key
 from cloud_manager.settings import Settings
-from cloud_manager.targets.cloud_run import CloudRunTarget, cloud_run_target
+from cloud_manager.targets.cloud_run import CloudRunTarget, place_of
 from image_builder.contract import ImageReference
 from tests.conformance.harness import Behaviour, until
 from tests.gcp_emulator.emulated import Emulator
@@ -142,7 +142,7 @@ class CloudRunHarness:
         return self._client
 
     def target(self) -> CloudRunTarget:
-        target = cloud_run_target(self.settings, SystemClock())
+        target = CloudRunTarget(place_of(self.settings), SystemClock(), period=0.2)
         self._targets.append(target)
         return target
 

@@ -151,6 +151,7 @@ async def test_a_name_that_is_someone_elses_is_an_error_that_says_whose(harness:
     assert (service.generation, bool(service.delete_time)) == (1, False)
 
 
+@pytest.mark.long
 async def test_a_change_of_region_moves_the_service_without_a_gap(harness: CloudRunHarness) -> None:
     elsewhere = harness.region.replace("us-", "eu-")
     harness.settings = harness.settings.model_copy(update={"gcp_regions": elsewhere})
@@ -217,7 +218,7 @@ async def test_a_revision_that_failed_is_tried_anew_when_it_is_asked_for_again(h
     assert await harness.ask(str((await observed(target, KEY, "ready", one.revision)).url)) == "one"
 
 
-@pytest.mark.parametrize("public", [True, False])
+@pytest.mark.parametrize("public", [True, pytest.param(False, marks=pytest.mark.long)])
 async def test_only_a_public_service_answers_strangers(harness: CloudRunHarness, public: bool) -> None:
     url = await settled(harness.target(), wanted(harness, KEY, "one", public=public))
     async with harness.google.web() as stranger:
