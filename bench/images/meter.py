@@ -57,6 +57,7 @@ class Meter:
         os.sync()  # what was written before is not this build's matter
         for pid in self._watched.daemons:
             _write(Path(f"/proc/{pid}/clear_refs"), "5")  # VmHWM begins anew: proc_pid_clear_refs(5)
+        self._before = set(tree(os.getpid()))  # registry, wheels, and the engines of others
         self._sampler = Thread(target=self._sample, daemon=True)
         self._processor = self._processor_seconds()
         self._begun = time.perf_counter()
@@ -81,7 +82,7 @@ class Meter:
             self._peak = max(self._peak, sum(map(_resident, self._pids())))
 
     def _pids(self) -> set[int]:
-        mine = set(tree(os.getpid())) - {os.getpid()}
+        mine = set(tree(os.getpid())) - self._before
         apart = {pid for root in self._watched.apart for pid in tree(root)}
         daemons = {pid for root in self._watched.daemons for pid in tree(root)}
         inside = {pid for name in self._watched.groups for pid in _group_pids(name)}
