@@ -234,10 +234,9 @@ def _check_supported(request: BuildRequest) -> None:
             "Name a tag in build.image_uri, e.g. registry/team/model:1.",
             code="bad_image_reference",
         )
-    if request.engine == "cloud-build" or (request.engine and request.base_image == SCRATCH):
+    if request.engine and request.base_image == SCRATCH:
         raise BadBuildRequest(
-            f"build.engine: {request.engine} "
-            + ("makes whole images, not layers alone" if request.base_image == SCRATCH else "is not there yet"),
+            f"build.engine: {request.engine} makes whole images, not layers alone",
             "Remove build.engine; the image is then assembled without one.",
             code="engine_unsupported",
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -76,14 +77,15 @@ async def test_a_dockerfile_becomes_an_image_in_the_registry(twin: Stock) -> Non
 
 @pytest.mark.slow
 async def test_the_log_grows_while_the_build_runs_and_a_cancelled_one_stops(twin: Stock) -> None:
-    build = await twin.create(image_build(source=await twin.upload(_files(b"sleep 600"))))
+    seconds = 10_000 + secrets.randbelow(1_000_000)
+    build = await twin.create(image_build(source=await twin.upload(_files(b"sleep %d" % seconds))))
     async with asyncio.timeout(60):
         while "it runs" not in await twin.log(build):
             await asyncio.sleep(0.05)
     ended = await twin.builds.cancel_build(project_id=PROJECT, id=build.id)
     assert ended.status == Status.CANCELLED
     assert carriers(_identity(twin)) == []
-    assert not [one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == ["sleep", "600"]]
+    assert not [one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == ["sleep", str(seconds)]]
     assert (await _manifest(twin, "1")).status_code == 404
 
 

@@ -157,7 +157,7 @@ def test_a_missing_folder_is_named(project: Path) -> None:
         ({"push": "http://registry.example/x"}, "bad_image_reference"),
         ({"system_packages": ("vim; rm -rf /",), "base_image": "x"}, "bad_system_package"),
         ({"engine": "docker"}, "engine_unsupported"),
-        ({"engine": "cloud-build", "base_image": "x"}, "engine_unsupported"),
+        ({"engine": "cloud-build", "base_image": "x"}, "dockerfile_missing"),
         ({"engine": "docker", "base_image": "x"}, "dockerfile_missing"),
         ({"base_image": "Debian:12"}, "bad_image_reference"),
         ({"workdir": "/opt/venv/x"}, "bad_workdir"),
