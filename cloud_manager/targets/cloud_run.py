@@ -78,7 +78,7 @@ class CloudRunTarget:
         _, snapshots = await self._open()
         from cloud_manager.targets.cloud_run_observation import observation, wants_words
 
-        services = await snapshots.of(key)
+        services = await snapshots.of(key, calm=True)
         failed = wants_words(services)
         return observation(services, await self._last_words(failed) if failed is not None else ())
 
@@ -108,7 +108,7 @@ class CloudRunTarget:
         from cloud_manager.targets.cloud_run_logs import read_log
 
         async def services() -> Sequence[Service]:
-            return await snapshots.of(key)
+            return await snapshots.of(key, calm=True)
 
         reading = read_log(cloud, services, self._clock, self._place.project, tail=tail, follow=follow)
         async with aclosing(reading) as lines:

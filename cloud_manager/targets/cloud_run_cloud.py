@@ -29,9 +29,10 @@ from cloud_manager.targets.docker_engine import to_the_end
 
 T = TypeVar("T")
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
-_READING, _CHANGING = 15.0, 60.0
+_READING, _CHANGING = 15.0, 30.0
 """Seconds for a call."""
 _PAGE = 1000
+_SEARCHES = 10
 _CHANNEL = (("grpc.max_reconnect_backoff_ms", 5000),)
 """Else a network that was away for long would be noticed two minutes after its return."""
 
@@ -121,8 +122,13 @@ class Cloud:
         )
         async with self._asked("list log entries"):
             pages = await self._logging.list_log_entries(request, retry=None, timeout=_READING)
-            first = await anext(aiter(pages.pages), None)
-            return list(reversed(first.entries)) if first is not None else []
+            looked = 0
+            async for page in pages.pages:
+                looked += 1
+                # An empty page is no end: "the search found no log entries so far, but it did not have time".
+                if page.entries or looked == _SEARCHES:
+                    return list(reversed(page.entries))
+            return []
 
     async def aclose(self) -> None:
         clients: tuple[Any, ...] = (self._services, self._revisions, self._logging)

@@ -8,17 +8,20 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from google.cloud import run_v2
 from google.cloud.logging_v2.types import LogEntry
 
 from cloud_manager.clock import Clock
+from cloud_manager.errors import DeployError
 from cloud_manager.targets.cloud_run_place import region_in, short
 from cloud_manager.targets.cloud_run_spec import REVISION
 
 _LOOK = 2.0
 """Seconds between looks for new lines: a project may ask 60 times a minute, https://cloud.google.com/logging/quotas"""
+_LATE = timedelta(seconds=10)
 _MOST = 1000
 _LINES = ("stdout", "stderr", "varlog%2Fsystem")
 Services = Callable[[], Awaitable[Sequence[run_v2.Service]]]
@@ -37,12 +40,18 @@ async def read_log(  # noqa: PLR0913 - what it reads, and how much of it
 ) -> AsyncGenerator[str, None]:
     """The last `tail` lines, the oldest first; then, if `follow`, new ones for ever."""
     reader = _Reader(cloud, services, project)
-    lines = deque(await reader.new(max(1, min(tail, _MOST))), maxlen=max(0, tail))
-    for line in lines:
+    first = await reader.new(_MOST if follow else max(1, min(tail, _MOST)))
+    for line in deque(first, maxlen=max(0, tail)):
         yield line
     while follow:
         await clock.sleep(_LOOK)
-        for line in await reader.new(_MOST):
+        try:
+            lines = await reader.new(_MOST)
+        except DeployError as error:
+            if not error.problem.retryable:
+                raise
+            continue  # Google is away for a moment: what was written meanwhile comes with the next look
+        for line in lines:
             yield line
 
 
@@ -60,26 +69,25 @@ class _Reader:
         self._project = project
         self._titles: dict[str, str] = {}
         self._said: set[str] = set()
-        self._at = ""
-        self._last: set[str] = set()
+        self._seen: dict[str, datetime] = {}
 
     async def new(self, most: int) -> list[str]:
-        """What was written since, with a title before a revision's first line."""
+        """What has come since, with a title before a revision's first line."""
         names = [service.name for service in await self._services()]
         if not names:
             return []
-        since = f' AND timestamp>="{self._at}"' if self._at else ""
-        found = await self._cloud.entries(_meant(names, self._project) + since, newest=most)
-        entries = [entry for entry in found if entry.insert_id not in self._last]
-        self._note(found)
+        found = await self._cloud.entries(_meant(names, self._project) + self._since(), newest=most)
+        entries = [entry for entry in found if entry.insert_id not in self._seen]
+        self._seen |= {entry.insert_id: _moment(entry) for entry in entries}
         return [line for entry in entries for line in await self._lines(entry, names)]
 
-    def _note(self, found: Sequence[LogEntry]) -> None:
-        """Where to go on: others may be written within the same instant."""
-        if found:
-            stamp = _stamp(found[-1])
-            before = self._last if stamp == self._at else set()
-            self._at, self._last = stamp, before | {one.insert_id for one in found if _stamp(one) == stamp}
+    def _since(self) -> str:
+        """Some lines come late, so those of a while before are asked for again; older ones need not be remembered."""
+        if not self._seen:
+            return ""
+        since = max(self._seen.values()) - _LATE
+        self._seen = {entry: moment for entry, moment in self._seen.items() if moment >= since}
+        return f' AND timestamp>="{since.isoformat()}"'
 
     async def _lines(self, entry: LogEntry, names: Sequence[str]) -> list[str]:
         revision = entry.resource.labels.get("revision_name", "")
@@ -114,7 +122,6 @@ def text_of(entry: LogEntry) -> str:
     return str(entry.severity.name)
 
 
-def _stamp(entry: LogEntry) -> str:
-    """To the nanosecond, as filters take it."""
-    moment: Any = entry.timestamp  # proto-plus gives a datetime that knows nanoseconds
-    return str(moment.rfc3339())
+def _moment(entry: LogEntry) -> datetime:
+    moment: Any = entry.timestamp  # proto-plus gives a datetime
+    return datetime.fromtimestamp(moment.timestamp(), UTC)

@@ -70,7 +70,7 @@ def _state(lead: run_v2.Service, words: Sequence[str], *, alone: bool) -> tuple[
         return "pending", None, why
     if is_failed(lead):
         return "failed", revision, failure(lead, words)
-    if not _is_ready(lead):
+    if not is_ready(lead):
         return "pending", revision, _waiting(lead)
     return ("ready", revision, None) if alone else ("pending", None, _OTHERS)
 
@@ -91,10 +91,11 @@ def next_step(services: Sequence[run_v2.Service], wish: run_v2.Service) -> Creat
     if not same or is_failed(there) or _changed(there) is not None:
         return Update(update_of(there, wish))
     others = tuple(one.name for one in services if one.name != wish.name and not one.delete_time)
-    return Delete(others) if others and _is_ready(there) else Nothing()
+    return Delete(others) if others and is_ready(there) else Nothing()
 
 
-def _is_ready(service: run_v2.Service) -> bool:
+def is_ready(service: run_v2.Service) -> bool:
+    """Its newest revision answers, and nothing is under way."""
     succeeded = service.terminal_condition.state == _State.CONDITION_SUCCEEDED
     return bool(succeeded and not service.reconciling and service.observed_generation == service.generation)
 
