@@ -10,6 +10,7 @@ import binascii
 import json
 import re
 import uuid
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from google.cloud.devtools.cloudbuild_v1 import types
@@ -58,12 +59,12 @@ class Builds:
 
     async def create(self, request: Any) -> Any:
         parent = self._parent(request.parent, request.project_id, "cloudbuild.builds.create")
-        return self._submitted(parent, request.build)
+        return self._submitted(parent, request.build, checks.substituted)
 
     async def retry(self, request: Any) -> Any:
         """The same once more: https://cloud.google.com/build/docs/api/reference/rest/v1/projects.builds/retry"""
         build = self._found(request, "cloudbuild.builds.create")
-        return self._submitted(build.name.partition("/builds/")[0], build)
+        return self._submitted(build.name.partition("/builds/")[0], build, lambda replaced, _: replaced)
 
     async def get(self, request: Any) -> Any:
         return self._found(request, "cloudbuild.builds.get")
@@ -95,12 +96,12 @@ class Builds:
 
     # a new build
 
-    def _submitted(self, parent: str, asked: Any) -> Any:
-        """Its operation. Nothing is kept of what is refused."""
+    def _submitted(self, parent: str, asked: Any, substituted: Callable[[Any, Mapping[str, str]], Any]) -> Any:
+        """Its operation. Nothing is kept of what is refused. substituted: replaces the variables, if there are any."""
         build = checks.stripped(asked)
         checks.check(build)
         self._identify(build, parent)
-        build = checks.substituted(build, self._builtin(build, parent))
+        build = substituted(build, self._builtin(build, parent))
         for step in build.steps:
             command_of(step)
         self._resolve_source(build)

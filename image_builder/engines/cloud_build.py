@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import importlib
 import importlib.util
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,14 +31,15 @@ from image_builder.oci.base import BaseImage, BaseLayer, fetch_layer, fetch_laye
 from image_builder.oci.compression import open_tar
 from image_builder.oci.image import LAYER_TYPE, canonical
 from image_builder.oci.layout import Layout
+from image_builder.oci.reference import parse
 from image_builder.oci.registries import Registries
 from image_builder.work import StopFlag, in_thread, to_the_end
 
 if TYPE_CHECKING:
     from image_builder.engines.cloud_build_google import Builds, Sources
 
-_LOOK = 1.0
-"""Seconds between two looks at a build."""
+_FIRST_LOOK, _SLOWER, _LAST_LOOK = 0.3, 1.4, 2.0
+"""Seconds between two looks at a build: what is short is noticed soon, what is long asks for little of the quota."""
 _PATIENCE = 60
 """Looks at a build that was cancelled, until it is over."""
 _PACKAGES = ("google.auth", "google.cloud.storage", "google.cloud.devtools.cloudbuild_v1")
@@ -78,6 +81,7 @@ class CloudBuild:
     async def with_packages(self, base: BaseImage, bring: Bring, packages: Sequence[SystemPackage], log: Log) -> Layer:
         """`bring` is not awaited: Cloud Build reads the base from its registry."""
         _check_platform(f"{base.config['os']}/{base.config['architecture']}")
+        _check_base(base.reference)
         text = spec.packages_dockerfile(base.reference, packages)
         try:
             made = await self._built(text, spec.text_key(text), log)
@@ -145,13 +149,14 @@ class CloudBuild:
     async def _followed(self, build: str, sources: Sources, builds: Builds, log: Log) -> str:
         """Digest of the image, once the build has ended well."""
         follower = _Follower(build, sources, lambda line: log(f"{self.name}: {line}"))
-        while True:
+        for pause in _pauses():
             now = await builds.get(build)
             await follower.read()
             if _is_over(now):
-                follower.end()
-                return self._digest(now, follower.text)
-            await self._sleep(_LOOK)
+                break
+            await self._sleep(pause)
+        follower.end()
+        return self._digest(now, follower.text)
 
     def _digest(self, build: Any, log: str) -> str:
         if build.status.name == "SUCCESS" and build.results.images and build.results.images[0].digest:
@@ -167,10 +172,10 @@ class CloudBuild:
         try:
             for build in await builds.under_way(run.id):
                 await builds.cancel(build)
-                for _ in range(_PATIENCE):
+                for pause in islice(_pauses(), _PATIENCE):
                     if _is_over(await builds.get(build)):
                         break
-                    await self._sleep(_LOOK)
+                    await self._sleep(pause)
         except BuildError as error:
             _log.warning("run %s may still build in Google Cloud; the next start looks again: %s", run.id, error)
             return
@@ -185,6 +190,8 @@ class CloudBuild:
 
     async def _known(self) -> Any:
         """The credentials; looked for once. Raises BuildError."""
+        # Importing Google's clients takes seconds, in which nobody else would be served.
+        await in_thread(lambda _: importlib.import_module("image_builder.engines.cloud_build_google"))
         from image_builder.engines.cloud_build_google import credentials
         from image_builder.engines.cloud_build_refusals import CAUGHT, translated
 
@@ -250,6 +257,14 @@ class _Follower:
             self._log(self._line)
 
 
+def _pauses() -> Iterator[float]:
+    """Without end."""
+    pause = _FIRST_LOOK
+    while True:
+        yield pause
+        pause = min(pause * _SLOWER, _LAST_LOOK)
+
+
 def _is_over(build: Any) -> bool:
     from image_builder.engines.cloud_build_google import ENDED
 
@@ -269,4 +284,13 @@ def _check_platform(platform: str) -> None:
             f"Cloud Build's machines are {spec.PLATFORM}, and the image is to be for {platform}",
             "Set build.architecture: amd64, or name another build.engine.",
             code="engine_platform",
+        )
+
+
+def _check_base(reference: str) -> None:
+    if parse(reference).loopback:
+        raise BuildError(
+            f"Cloud Build cannot read the base image {reference}: its registry is on this machine",
+            "Name a base image of a public registry or of Artifact Registry in build.base_image.",
+            code="engine_base",
         )

@@ -121,7 +121,7 @@ async def test_without_an_engine_the_log_says_what_is_needed(tmp_path: Path, mon
         assert "gcp_emulator needs a Docker Engine" in await alone.log(build)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 async def test_buildah_does_where_there_is_no_engine(tmp_path: Path) -> None:
     needs.root_on_linux("buildah")
     needs.program("buildah")

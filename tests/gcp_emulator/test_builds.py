@@ -97,11 +97,14 @@ async def test_a_build_that_takes_too_long_times_out(twin: Stock) -> None:
 
 
 async def test_a_build_is_tried_again_as_it_was_asked(twin: Stock) -> None:
-    first = await twin.ended(await twin.create(image_build(tags=["again"])))
+    steps = [docker("push", f"{IMAGE}:1", env=["PRICE=$$5", "NAME=$_NAME"])]
+    asked = image_build(tags=["again"], steps=steps, substitutions={"_NAME": "me"})
+    first = await twin.ended(await twin.create(asked))
     operation = await twin.builds.retry_build(project_id=PROJECT, id=first.id)
     second = await twin.ended(operation.metadata.build)
     assert second.id != first.id
     assert (second.tags, second.images) == (["again"], [f"{IMAGE}:1"])
+    assert list(first.steps[0].env) == list(second.steps[0].env) == ["PRICE=$5", "NAME=me"]
 
 
 async def test_a_build_does_not_outlive_the_emulator(tmp_path: Path) -> None:

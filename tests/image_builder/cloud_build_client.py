@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tarfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,11 +86,7 @@ class Bench:
         return await self.engine.build_dockerfile(self.context(dockerfile, more), self.log)
 
     async def refusal(self, dockerfile: bytes = _FROM) -> dict[str, Any]:
-        try:
-            await self.build(dockerfile)
-        except BuildError as error:
-            return error.problem.model_dump(mode="json")
-        raise AssertionError("nothing was refused")
+        return await refused(self.build(dockerfile))
 
     async def base(self) -> BaseImage:
         """One with an apt-get that only says what it was asked."""
@@ -140,11 +136,7 @@ async def packages(bench: Bench) -> dict[str, Any]:
     layer = await bench.install(base, "hello")
     with open_tar(bench.layout.path(layer.digest)) as tar, tarfile.open(fileobj=tar, mode="r:") as members:
         names = members.getnames()
-    try:
-        await bench.install(base, "nope")
-    except BuildError as error:
-        return {"names": names, "problem": error.problem.model_dump(mode="json"), "lines": bench.lines}
-    raise AssertionError("nothing was refused")
+    return {"names": names, "problem": await refused(bench.install(base, "nope")), "lines": bench.lines}
 
 
 async def cancelled(bench: Bench) -> dict[str, Any]:
@@ -197,9 +189,22 @@ async def faulty(bench: Bench) -> dict[str, Any]:
     told["bucket"] = await other.refusal()
     unset = Bench(bench.folder / "unset", CLOUD_BUILD_BUCKET="", PATH="/nowhere", DOCKER_HOST="unix:///nowhere")
     told["unset"] = {"said": await unset.engine.available()}
+    local = BaseImage("localhost:5000/x@sha256:" + "a" * 64, "", {"os": "linux", "architecture": "amd64"}, ())
+    told["local base"] = await refused(bench.install(local, "hello"))
+    told["other machine"] = await refused(
+        bench.engine.build_dockerfile(Context(bench.folder, (), "linux/arm64"), bench.log)
+    )
     alone = Bench(bench.folder / "alone", PATH="/nowhere", DOCKER_HOST="unix:///nowhere")
     told["chosen"] = {"name": (await choose(alone.engines, None)).name}
     return told
+
+
+async def refused(work: Awaitable[Any]) -> dict[str, Any]:
+    try:
+        await work
+    except BuildError as error:
+        return error.problem.model_dump(mode="json")
+    raise AssertionError("nothing was refused")
 
 
 def seconds(folder: Path) -> int:

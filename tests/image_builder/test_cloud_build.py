@@ -83,6 +83,8 @@ def test_what_is_built_comes_back_and_what_is_refused_is_explained(tell: Tell, t
         "internal": "engine_failed",
         "lost answer": None,
         "bucket": "cloud_build_bucket",
+        "local base": "engine_base",
+        "other machine": "engine_platform",
         "unset": None,
         "chosen": None,
     }
@@ -102,7 +104,7 @@ def test_a_builder_that_was_killed_leaves_no_build_running(tell: Tell, tmp_path:
     assert not _sleeping(tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_build_ends_with_the_emulator_that_is_killed(tell: Tell, emulator: Emulator, tmp_path: Path) -> None:
     tell("left", ends=9)
     emulator.kill(signal.SIGKILL)
