@@ -90,7 +90,7 @@ def no_credentials(error: auth.GoogleAuthError) -> DeployError:
 
 _LOG_IN = (
     "set GOOGLE_APPLICATION_CREDENTIALS to a key or a workload identity file that is valid, or run: "
-    "gcloud auth application-default login"
+    "gcloud auth application-default login; then start the manager anew"
 )
 
 

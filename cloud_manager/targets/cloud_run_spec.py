@@ -46,14 +46,17 @@ def service_of(wanted: Wanted, place: Place) -> run_v2.Service:
 
 
 def update_of(there: run_v2.Service, wish: run_v2.Service) -> run_v2.Service:
-    """What is asked where a service of ours is there already: others' labels and annotations stay.
+    """What is asked where a service of ours is there already. What a file has no word for stays as somebody made it:
+    labels and annotations of others, who may reach it (`ingress`), and the like.
 
     A revision that failed is tried anew: the same template would make no new one.
     """
-    asked = run_v2.Service(wish)
-    asked.etag = there.etag
+    asked = run_v2.Service(there)
+    asked.client, asked.client_version = wish.client, ""
     asked.labels = {**there.labels, **wish.labels}
-    asked.annotations = dict(there.annotations)
+    asked.template = run_v2.RevisionTemplate(wish.template)
+    asked.traffic = list(wish.traffic)
+    asked.invoker_iam_disabled = wish.invoker_iam_disabled
     if is_failed(there) and there.labels.get(REVISION) == wish.labels[REVISION]:
         asked.template.labels[ATTEMPT] = str(there.generation)
     return asked

@@ -226,11 +226,15 @@ def test_an_image_that_was_not_published_is_no_secret() -> None:
 
 
 def test_an_update_keeps_what_others_wrote_on_the_service() -> None:
-    """Cost centres and the like are set in the console."""
+    """Cost centres are set in the console; and a service that was closed to the Internet must not be opened by us."""
     there, wish = asked(spec_of()), asked(spec_of(env={"A": "1"}))
     there.etag, there.generation = '"abc"', 4
     there.labels["team"], there.annotations["note"] = "vision", "ask Kim"
+    there.ingress = run_v2.IngressTraffic.INGRESS_TRAFFIC_INTERNAL_ONLY
+    there.template.revision, there.client, there.client_version = "named-by-hand", "gcloud", "500"
     update = update_of(there, wish)
+    assert update.ingress == run_v2.IngressTraffic.INGRESS_TRAFFIC_INTERNAL_ONLY
+    assert (update.client, update.client_version, update.template.revision) == ("cloud-deploy", "", "")
     assert (update.etag, update.labels["team"], update.annotations["note"]) == ('"abc"', "vision", "ask Kim")
     assert update.labels["cloud-deploy-revision"] == wish.labels["cloud-deploy-revision"]
     assert update.template == wish.template

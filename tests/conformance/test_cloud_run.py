@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -29,9 +31,9 @@ async def harness(google: Google) -> AsyncIterator[CloudRunHarness]:
     await made.aclose()
 
 
-def control(harness: CloudRunHarness, verb: str, path: str, json: Any = None) -> Any:
+def control(harness: CloudRunHarness, verb: str, path: str, body: Any = None) -> Any:
     with httpx.Client(base_url=harness.google.variables["GCP_EMULATOR_CONTROL"], trust_env=False) as client:
-        answer = client.request(verb, path, json=json)
+        answer = client.request(verb, path, json=body)
     assert answer.is_success, answer.text
     return answer.json() if answer.content else None
 
@@ -110,6 +112,25 @@ async def test_a_missing_permission_is_told_with_the_command_that_grants_it(harn
         "gcloud projects add-iam-policy-binding twin-project"
         " --member=serviceAccount:cloud-deploy@twin-project.iam.gserviceaccount.com --role=roles/run.developer"
     )
+
+
+async def test_without_credentials_it_is_told_how_to_get_some(
+    harness: CloudRunHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also with a key of an account that is gone. And no part of a key is in what is told."""
+    target = harness.target()
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
+    with pytest.raises(DeployError, match=r"none\.json") as missing:
+        await target.observe(KEY)
+    assert (missing.value.problem.code, missing.value.problem.retryable) == ("no_credentials", False)
+    key = json.loads(Path(harness.google.variables["GOOGLE_APPLICATION_CREDENTIALS"]).read_text())
+    key["client_email"] = "gone@twin-project.iam.gserviceaccount.com"
+    (tmp_path / "none.json").write_text(json.dumps(key))
+    with pytest.raises(DeployError) as refused:
+        await target.observe(KEY)
+    problem = refused.value.problem
+    assert (problem.code, problem.retryable) == ("credentials_refused", False)
+    assert "PRIVATE" not in str(problem) and key["private_key_id"] not in str(problem)
 
 
 @pytest.mark.parametrize("code", ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "INTERNAL"])
