@@ -105,11 +105,19 @@ async def _build_whole(job: Job) -> ImageReference:
     for step, layer in zip(steps, built.layers, strict=True):
         job.board.settle(step, layer, "built")
     launchers = await layers_ready(job, Planned(Lock("", ()), tuple(ours)))
+    await in_thread(lambda _: _remember(job, built))
     if job.publisher is not None:
         await each(job.publisher.layer(layer.digest, step) for step, layer in zip(steps, built.layers, strict=True))
     report.step("assemble")
     image = await in_thread(lambda flag: _assemble_whole(job, built, launchers, flag))
     return await _delivered(job, image)
+
+
+def _remember(job: Job, built: Built) -> None:
+    """Where the engine put its layers, so that they need not be sent once more."""
+    if built.reference is not None:
+        for layer in built.layers:
+            job.workshop.pushed.remember(parse(built.reference), layer.digest)
 
 
 def _publishing(job: Job) -> Job:

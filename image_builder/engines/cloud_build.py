@@ -1,6 +1,6 @@
 """Google Cloud Build as a build engine: the source goes to a bucket, the image comes back from Artifact Registry.
 
-The image stays there, under a tag of its own: what is published beside it later is not sent again.
+The image stays there, under a tag of its own: what is published in the same registry is not sent again.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class CloudBuild:
         async with self._registries() as registries:
             await fetch_layers(made, self._layout, registries)
         layers = [await in_thread(lambda flag, row=row: self._layer(row, flag)) for row in made.layers]  # type: ignore[misc]
-        return Built(canonical(made.config), tuple(layers))
+        return Built(canonical(made.config), tuple(layers), made.reference)
 
     async def sweep(self) -> None:
         for run in await in_thread(lambda _: self._runs.dead()):

@@ -24,10 +24,11 @@ RUN_LABEL = "io.tango.cloud-deploy.build"
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """An image as an engine made it; its layers are in the layout."""
+    """An image as an engine made it; its layers are in the layout. reference: where a registry has it, too."""
 
     config: bytes
     layers: tuple[Layer, ...]
+    reference: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,10 @@ from image_builder.layers.index import Layer
 from image_builder.oci.base import BaseImage, find_base
 from image_builder.oci.compression import open_tar
 from image_builder.oci.layout import Layout
+from image_builder.pipeline import build
 from image_builder.source_tree import read_tree
+from image_builder.workshop import Workshop
+from tests.image_builder.wheels import Notes, make_project, make_request, plan_of
 
 BUCKET = "twin-sources"
 _FROM = b"FROM scratch\nCOPY root /\n"
@@ -125,6 +128,20 @@ async def dockerfile(bench: Bench) -> dict[str, Any]:
         "second": bench.lines[len(first) :],
         "left": bench.runs(),
     }
+
+
+async def published(bench: Bench) -> dict[str, Any]:
+    """The whole way of a project with a Dockerfile of its own, into a registry."""
+    root = bench.folder / "shared"
+    make_project(root, {"Dockerfile": "FROM scratch\nCOPY app.py /srv/\nWORKDIR /srv\n", "app.py": "print(1)\n"})
+    target = f"us-central1-docker.pkg.dev/{os.environ['GOOGLE_CLOUD_PROJECT']}/cloud-deploy/app:1"
+    request = make_request(engine="cloud-build", base_image=None, push=target)
+    engines = engines_of(bench.folder, bench.environ, "host")
+    workshop = Workshop.open(bench.folder / "state", bench.environ, engines=engines)
+    notes = Notes()
+    with contextlib.closing(workshop):
+        image = await build(plan_of(request, root, workshop), workshop, notes)
+    return {"pushed": image.pushed, "states": notes.states}
 
 
 async def broken(bench: Bench) -> dict[str, Any]:
