@@ -56,23 +56,31 @@ def _sleeping(folder: Path) -> bool:
 
 
 @pytest.mark.slow
-def test_what_is_built_comes_back_and_what_is_refused_is_explained(tell: Tell, tmp_path: Path) -> None:
-    told = tell("dockerfile", "broken", "packages", "cancelled", "faulty")
-    dockerfile, faulty = told["dockerfile"], told["faulty"]
+def test_what_is_built_comes_back_and_what_is_cancelled_stops(tell: Tell, tmp_path: Path) -> None:
+    told = tell("dockerfile", "published", "cancelled")
+    dockerfile = told["dockerfile"]
     assert dockerfile["command"] == ["hello"] and all(dockerfile["whole"]) and dockerfile["whole"]
     assert "cloud-build: it runs" in dockerfile["first"] and dockerfile["left"] == []
     sent = [line for line in (*dockerfile["first"], *dockerfile["second"]) if "sending the source" in line]
     assert len(sent) == 1, "the same source is sent once"
 
+    assert told["published"]["states"] == {"Dockerfile 1": "mounted"}, "what the registry has is not sent again"
+    assert told["published"]["pushed"].startswith("us-central1-docker.pkg.dev/twin-project/cloud-deploy/app@sha256:")
+
+    assert told["cancelled"]["cancelled"] and told["cancelled"]["states"][0] == "CANCELLED"
+    assert not _sleeping(tmp_path)
+
+
+@pytest.mark.long
+def test_packages_are_put_on_a_base_and_each_refusal_is_explained(tell: Tell) -> None:
+    told = tell("broken", "packages", "faulty")
+    faulty = told["faulty"]
     assert told["broken"]["code"] == "dockerfile_failed" and "no weights here" in told["broken"]["cause"]
 
     assert "installed-hello" in told["packages"]["names"]
     assert not [name for name in told["packages"]["names"] if "policy" in name]
     assert told["packages"]["problem"]["code"] == "apt_package_not_found"
     assert any(line.endswith("install -- hello, noninteractive") for line in told["packages"]["lines"])
-
-    assert told["cancelled"]["cancelled"] and told["cancelled"]["states"][0] == "CANCELLED"
-    assert not _sleeping(tmp_path)
 
     codes = {name: problem.get("code") for name, problem in faulty.items()}
     assert codes | {"lost answer": None} == {
