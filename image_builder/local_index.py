@@ -7,7 +7,8 @@ of an index it takes as they are. Ours are remembered. https://packaging.python.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -45,20 +46,32 @@ def folders_alone(environ: Mapping[str, str], options: Sequence[str]) -> list[Pa
     return [Path(url2pathname(urlsplit(place).path) if place.startswith("file:") else place) for place in places]
 
 
-def write_index(folders: Sequence[Path], hashes: FileHashes, below: Path, flag: StopFlag) -> Path | None:
-    """A folder `below` that is an index of the packages in `folders`; None if they are too many. Blocking.
+@dataclass(frozen=True, slots=True)
+class Hashed:
+    """Where hashes of files are remembered, and a folder for indexes made of them. use: told of a file before it is
+    asked for, so that it stays (see `leases.py`).
+    """
+
+    hashes: FileHashes
+    folder: Path
+    use: Callable[[Path], None] = lambda _: None
+
+
+def write_index(folders: Sequence[Path], hashed: Hashed, flag: StopFlag) -> Path | None:
+    """A folder that is an index of the packages in `folders`; None if they are too many. Blocking.
 
     Its name follows from what is in it, so that uv knows it again, and several builds may use it at once.
     """
     found = sorted(path.resolve() for folder in folders for path in folder.iterdir() if _package_of(path.name))
     if len(found) > _FILES_MAX or sum(path.stat().st_size for path in found) > _BYTES_MAX:
         return None
-    rows = [(path, hashes.sha256(path, flag)) for path in found if path.is_file()]
+    rows = [(path, hashed.hashes.sha256(path, flag)) for path in found if path.is_file()]
     pages = dict(_pages(rows))
     key = hashlib.sha256(repr(sorted(pages.items())).encode()).hexdigest()[:32]
-    index = below / f"index-{key}"
+    index = hashed.folder / f"index-{key}"
     for name, page in pages.items():
         file = index / name / "index.html"
+        hashed.use(file)
         if not file.exists():
             write_note(file, page.encode())
     return index

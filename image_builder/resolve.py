@@ -20,9 +20,8 @@ from urllib.request import url2pathname
 from image_builder.contract import BuildRequest
 from image_builder.disk import write_whole
 from image_builder.errors import BuildError, ResolveFailed
-from image_builder.file_hashes import FileHashes
 from image_builder.index_credentials import local_folders
-from image_builder.local_index import folders_alone, write_index
+from image_builder.local_index import Hashed, folders_alone, write_index
 from image_builder.lock import UNKNOWN_BASE, Lock, PinnedWheel, cuda_parts, read_lock, target_environment, uv_platform
 from image_builder.oci.software import Libc
 from image_builder.pip_settings import INDEX_NAMES
@@ -36,14 +35,6 @@ _FORMAT = 2
 _HEADER = 'lock-version = "1.0"\ncreated-by = "cloud-deploy"\npackages = []\n'
 _WHEELS_ONLY = ("--only-binary", ":all:")
 _CPU_TORCH = ("--torch-backend", "cpu")
-
-
-@dataclass(frozen=True, slots=True)
-class Hashed:
-    """Where hashes of files are remembered, and a folder for indexes made of them."""
-
-    hashes: FileHashes
-    folder: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +151,7 @@ async def _places(
     if hashed is None or not folders:
         return environ, ()
     try:
-        index = await in_thread(lambda flag: write_index(folders, hashed.hashes, hashed.folder, flag))
+        index = await in_thread(lambda flag: write_index(folders, hashed, flag))
     except OSError:
         return environ, ()  # uv says what is wrong with a folder, in its own words
     if index is None:

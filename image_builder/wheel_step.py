@@ -9,9 +9,10 @@ from image_builder.interpreters import here, libc_here
 from image_builder.job import Job
 from image_builder.layer_plan import LayerPlan, bytecode_layers, file_layers, over, wheel_layers
 from image_builder.layers.index import Layer
+from image_builder.local_index import Hashed
 from image_builder.lock import UNKNOWN_BASE, Lock, PinnedWheel
 from image_builder.oci.software import Libc
-from image_builder.resolve import Hashed, Wishes, check_built, forget, resolve
+from image_builder.resolve import Wishes, check_built, forget, resolve
 from image_builder.source_wheels import Target
 from image_builder.work import in_thread
 
@@ -67,7 +68,7 @@ async def _resolve(job: Job) -> Lock:
 
 async def _wishes(job: Job) -> Wishes:
     target = await _target(job)
-    hashed = Hashed(job.workshop.hashes, job.workshop.folder / "indexes")
+    hashed = Hashed(job.workshop.hashes, job.workshop.folder / "indexes", job.workshop.leases.use)
     wishes = Wishes(job.plan.request, job.plan.lock, buildable=target is not None, libc=_libc(job), hashed=hashed)
     return replace(wishes, interpreter=target.interpreter.path) if target else wishes
 

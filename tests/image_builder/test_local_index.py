@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from image_builder.errors import ResolveFailed
 from image_builder.file_hashes import FileHashes
-from image_builder.local_index import folders_alone, write_index
-from image_builder.resolve import Hashed, Wishes, resolve
+from image_builder.local_index import Hashed, folders_alone, write_index
+from image_builder.resolve import Wishes, resolve
 from image_builder.work import StopFlag
 from tests.image_builder.wheels import make_request, make_wheel, offline
 
@@ -57,10 +58,13 @@ async def test_a_new_wheel_in_the_folder_is_seen(links: Path, tmp_path: Path) ->
 
 
 def test_pages_that_the_cache_lost_come_back(links: Path, tmp_path: Path) -> None:
-    made = write_index([links], FileHashes(), tmp_path / "indexes", StopFlag())
+    made = write_index([links], hashed(tmp_path), StopFlag())
     assert made is not None and sorted(path.name for path in made.iterdir()) == ["hello", "odd-name"]
     (made / "hello" / "index.html").unlink()
-    assert write_index([links], FileHashes(), tmp_path / "indexes", StopFlag()) == made
+    assert write_index([links], hashed(tmp_path), StopFlag()) == made
+    used: list[Path] = []
+    write_index([links], replace(hashed(tmp_path), use=used.append), StopFlag())
+    assert set(used) == set(made.rglob("*.html")), "another builder may clear away what nobody says to use"
     assert "#sha256=" in (made / "hello" / "index.html").read_text()
 
 
