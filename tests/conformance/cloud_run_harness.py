@@ -141,8 +141,8 @@ class CloudRunHarness:
         self._client = self._client or run_v2.ServicesAsyncClient()
         return self._client
 
-    def target(self) -> CloudRunTarget:
-        target = CloudRunTarget(place_of(self.settings), SystemClock(), period=0.2)
+    def target(self, period: float = 0.2) -> CloudRunTarget:
+        target = CloudRunTarget(place_of(self.settings), SystemClock(), period=period)
         self._targets.append(target)
         return target
 
