@@ -71,7 +71,7 @@ class ContentsStore:
             if text.endswith("\n"):
                 return text[:-1] or None
         except FileNotFoundError:
-            pass
+            pass  # never looked up before
         try:
             found = license_of(path(wheel))
         except (FileNotFoundError, BuildError):  # cleared, and its layer was there; or older than our checks

@@ -29,7 +29,7 @@ async def layers_ready(job: Job, planned: Planned) -> list[Layer]:
         BuildError: as `fetch`, `make_layer` and `Publisher.layer`.
     """
     order = sorted(planned.layers, key=lambda layer: -planned.expected(layer))
-    ours, _ = await each([_all(job, planned, order), _base_sent(job)])
+    ours, _ = await both(each(layer_ready(job, layer, planned) for layer in order), _base_sent(job))
     made = dict(zip((layer.name for layer in order), ours, strict=True))
     return [made[layer.name] for layer in planned.layers]
 
@@ -68,15 +68,10 @@ async def _shared(job: Job, layer: LayerPlan, planned: Planned) -> Layer | None:
     return there
 
 
-async def _all(job: Job, planned: Planned, layers: Sequence[LayerPlan]) -> list[Layer]:
-    return await each(layer_ready(job, layer, planned) for layer in layers)
-
-
-async def _base_sent(job: Job) -> list[Layer]:
+async def _base_sent(job: Job) -> None:
     base, publisher = job.base, job.publisher
     if base is not None and publisher is not None:
         await each(publisher.layer(row.digest, plan) for plan, row in zip(base_plans(base), base.layers, strict=True))
-    return []
 
 
 async def _here(job: Job, layer: LayerPlan, planned: Planned) -> tuple[Layer, str | None]:

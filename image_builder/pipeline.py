@@ -56,15 +56,17 @@ async def _build(job: Job) -> ImageReference:
 
 async def _layers(job: Job) -> tuple[Planned, list[Layer]]:
     """A lock made earlier may name what the index has no longer: then it is made again, once."""
-    planned = await planned_layers(job)
     try:
-        job.report.step("layers")
-        return planned, await layers_ready(job, planned)
+        return await _planned_and_made(job)
     except FetchFailed as error:
         if error.problem.retryable:
             raise
         job.report.log(f"{error.problem.cause}; the requirements are resolved again")
     await forget_lock(job)
+    return await _planned_and_made(job)
+
+
+async def _planned_and_made(job: Job) -> tuple[Planned, list[Layer]]:
     planned = await planned_layers(job)
     job.report.step("layers")
     return planned, await layers_ready(job, planned)

@@ -36,9 +36,9 @@ from cloud_manager.targets.local_spec import (
     observation,
     problems_of,
     run_of,
-    secret_file,
 )
 from cloud_manager.targets.local_unpack import discard, remove_tree
+from cloud_manager.targets.secret_files import read_secrets
 from cloud_manager.targets.target import BuildPlatform, Observation, Wanted
 from image_builder.contract import SCRATCH, ImageReference, Problem
 
@@ -134,26 +134,11 @@ class LocalTarget:
             root=root,
             exists=lambda path: os.path.lexists(f"{root}{path}"),
             environ=os.environ,
-            secrets=self._secrets(wanted.spec),
+            secrets=read_secrets(self._settings.secrets_dir, wanted.spec),
             timing=self._timing,
         )
         _check_entrypoint(run, image)
         return run
-
-    def _secrets(self, spec: DeploymentSpec) -> dict[str, str]:
-        folder = self._settings.secrets_dir or Path("SECRETS_DIR")
-        values = {}
-        for variable, reference in spec.deploy.secrets.items():
-            path = folder / secret_file(reference)
-            try:
-                values[variable] = path.read_text().removesuffix("\n")
-            except OSError as error:
-                raise TargetError(
-                    f"deploy.secrets.{variable}: cannot read {path}: {error.strerror}",
-                    "put the secret's value into that file, readable by the manager",
-                    code="secret_missing",
-                ) from error
-        return values
 
     async def _supervise(self, folder: Folder, nonce: str) -> None:
         """Returns when a supervisor has heard the wish."""
