@@ -13,8 +13,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from cloud_manager.clock import SystemClock
 from cloud_manager.deployment import Key
 from cloud_manager.settings import Settings
@@ -24,7 +22,7 @@ from cloud_manager.targets.docker_engine import Engine
 from cloud_manager.targets.docker_images import EngineImages
 from cloud_manager.targets.docker_spec import LABEL
 from tests import needs
-from tests.conformance.harness import Behaviour
+from tests.conformance.harness import Behaviour, answer_of
 from tests.fakes.image_shelf import ImageShelf
 
 SERVER = """
@@ -118,12 +116,7 @@ class DockerHarness:
         return {"image_uri": tag}
 
     async def ask(self, url: str) -> str | None:
-        try:
-            async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
-                answer = await client.get(url)
-        except httpx.HTTPError:
-            return None
-        return answer.text if answer.status_code == 200 else None
+        return await answer_of(url)
 
     async def instance(self, key: Key) -> str | None:
         target = self.target()

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, Protocol
 
+import httpx
+
 from cloud_manager.deployment import Key, revision_of
 from cloud_manager.deployment_spec import Deploy, DeploymentSpec
 from cloud_manager.targets.target import Observation, Target, Wanted
@@ -46,6 +48,16 @@ class Harness(Protocol):
         ...
 
     async def aclose(self) -> None: ...
+
+
+async def answer_of(url: str) -> str | None:
+    """What a service says to anybody; None if it does not answer, or not with 200."""
+    try:
+        async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
+            answer = await client.get(url)
+    except httpx.HTTPError:
+        return None
+    return answer.text if answer.status_code == 200 else None
 
 
 def wanted(harness: Harness, key: Key, word: str, behaviour: Behaviour = "serve", **deploy: Any) -> Wanted:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 import psutil
 
 from cloud_manager.clock import SystemClock
@@ -22,7 +21,7 @@ from cloud_manager.settings import Settings
 from cloud_manager.targets.local import LocalTarget
 from cloud_manager.targets.local_health import is_free
 from cloud_manager.targets.local_run import Timing
-from tests.conformance.harness import Behaviour
+from tests.conformance.harness import Behaviour, answer_of
 from tests.fakes.image_shelf import ImageShelf
 
 SERVE = """
@@ -71,12 +70,7 @@ class LocalHarness:
         return {"image": self.shelf.image({"server.py": source.format(word=word)})}
 
     async def ask(self, url: str) -> str | None:
-        try:
-            async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
-                answer = await client.get(url)
-        except httpx.HTTPError:
-            return None
-        return answer.text if answer.status_code == 200 else None
+        return await answer_of(url)
 
     async def instance(self, key: Key) -> str | None:
         seen = await self.target().observe(key)
