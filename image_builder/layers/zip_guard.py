@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 from collections.abc import Collection
 from pathlib import Path
@@ -22,6 +23,15 @@ class GuardedFile(io.BufferedReader):
 
     def __init__(self, path: Path) -> None:
         super().__init__(io.FileIO(path))
+        self._size = os.fstat(self.fileno()).st_size
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Raises:
+        ValueError: the directory says that something lies before the file or behind it.
+        """
+        if whence == io.SEEK_SET and not 0 <= offset <= self._size:
+            raise ValueError("a member lies outside of the file")
+        return super().seek(offset, whence)
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Raises:
@@ -49,6 +59,8 @@ def check_sizes(opened: zipfile.ZipFile, size: int, *, carried: Collection[int],
     members = opened.infolist()
     if sum(info.file_size for info in members) > _UNPACKED_MAX:
         raise ValueError(f"it unpacks to more than {_UNPACKED_MAX >> 30} GiB")
+    if any(not 0 <= info.header_offset <= size for info in members):
+        raise ValueError("a member lies outside of the file")
     if sum(info.compress_size for info in members) > size:
         raise ValueError("its members overlap")
     if (held := sum(info.file_size for info in members if info.compress_type not in carried)) > held_max:

@@ -259,6 +259,15 @@ def test_old_compressions_do_not_fill_the_memory(tmp_path: Path, method: int) ->
 SOUND = {"hello/__init__.py": "x = 1\n", "hello-1.0.data/scripts/tool": "#!python\n", "b.bin": bytes(range(256)) * 9}
 
 
+def test_a_member_that_lies_outside_of_the_file_is_named(tmp_path: Path) -> None:
+    """One wrong bit at the end of a wheel moves all its members: also before its beginning, where no file can seek."""
+    path = make_wheel(tmp_path)
+    whole = path.read_bytes()
+    for at, value in [(whole.rfind(b"PK\x05\x06") + 16, len(whole)), (whole.find(b"PK\x01\x02") + 42, 0xFFFFFFF0)]:
+        path.write_bytes(whole[:at] + struct.pack("<I", value) + whole[at + 4 :])
+        assert "outside" in refused(path)
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from([zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2]),
