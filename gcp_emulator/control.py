@@ -10,6 +10,11 @@ from gcp_emulator.faults import Faults, Rule
 def create_app(faults: Faults) -> FastAPI:
     app = FastAPI(title="gcp_emulator control")
 
+    @app.get("/healthz")
+    async def healthz() -> str:
+        """It answers once the twin serves: it is started last."""
+        return "ok"
+
     @app.get("/faults")
     async def rules() -> list[Rule]:
         """The rules in force."""

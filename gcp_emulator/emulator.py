@@ -16,6 +16,7 @@ from gcp_emulator.certificates import Authority
 from gcp_emulator.environment import variables, write_files
 from gcp_emulator.hosts import Backend
 from gcp_emulator.http_server import HttpServer, Server
+from gcp_emulator.onward import Onward
 from gcp_emulator.proxy import Proxy
 from gcp_emulator.rest import WithRest
 from gcp_emulator.run_backend import Located, RunServer, cloud_run, grpc_server, runtime_of
@@ -64,7 +65,7 @@ async def running(twin: Twin, servers: Mapping[Backend, Server], host: Host) -> 
     started: list[Server] = []
     try:
         backends = {name: ("127.0.0.1", await _start(started, server)) for name, server in servers.items()}
-        proxy = Proxy(authority, backends)
+        proxy = Proxy(authority, backends, Onward(host.proxy) if settings.forward else None)
         controls = HttpServer(control.create_app(twin.faults), https=False)
         ports: dict[str, int] = {
             "proxy": await _start_known(started, twin.state, "proxy", proxy, settings.port),

@@ -19,6 +19,7 @@ _HOSTS: tuple[tuple[str, Backend | None, Backend | None], ...] = (
     (r"(?:oauth2|www)\.googleapis\.com", None, "tokens"),
     (r"[a-z0-9.-]+\.run\.app", None, "ingress"),
 )
+_GOOGLES = ("googleapis.com", "google.com", "google.internal", "googleusercontent.com", "pkg.dev", "gcr.io", "run.app")
 
 
 def backends_of(host: str) -> dict[str, Backend]:
@@ -27,3 +28,8 @@ def backends_of(host: str) -> dict[str, Backend]:
         if re.fullmatch(pattern, host):
             return {protocol: backend for protocol, backend in (("h2", two), ("http/1.1", one)) if backend}
     return {}
+
+
+def is_googles(host: str) -> bool:
+    """Google Cloud's own, served here or not: what clients of the twin say to it must never reach the real one."""
+    return any(host == name or host.endswith(f".{name}") for name in _GOOGLES)

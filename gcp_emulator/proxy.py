@@ -1,7 +1,7 @@
 """The HTTPS proxy by which Google's host names lead to the twin.
 
 `CONNECT host:443` ends here: TLS with a certificate for that host, then plain bytes to the backend that serves it.
-A host that the twin does not serve is refused; nothing is ever forwarded to another machine.
+A host that the twin does not serve is refused, or passed on unread where that was asked for and it is not Google's.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from gcp_emulator.certificates import Authority
-from gcp_emulator.hosts import Backend, backends_of
+from gcp_emulator.hosts import Backend, backends_of, is_googles
+from gcp_emulator.onward import Connection, Onward
 
 _log = logging.getLogger(__name__)
 _CHUNK = 1 << 18
 _LONGEST_HEAD = 1 << 16
 _HEAD_SECONDS = 30.0
+_ESTABLISHED = b"HTTP/1.1 200 Connection Established\r\n\r\n"
 _TARGET = re.compile(r"CONNECT ([^\s:]+):(\d+) HTTP/1\.[01]")
 
 Address = tuple[str, int]
@@ -28,9 +30,11 @@ Address = tuple[str, int]
 class Proxy:
     """Listens on loopback alone."""
 
-    def __init__(self, authority: Authority, backends: Mapping[Backend, Address]) -> None:
+    def __init__(self, authority: Authority, backends: Mapping[Backend, Address], onward: Onward | None = None) -> None:
+        """onward: the way to hosts that are not Google's; None: there is none."""
         self._authority = authority
         self._backends = backends
+        self._onward = onward
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.Task[None]] = set()
 
@@ -68,17 +72,35 @@ class Proxy:
         if target is None:
             await _refuse(writer, 405, "this proxy is for HTTPS: it takes CONNECT and nothing else")
             return
-        host = target[1].lower().rstrip(".")
-        known = self._known(host)
-        if not known or target[2] != "443":
-            _log.warning("refused: %s:%s", host, target[2])
-            await _refuse(writer, 502, f"gcp_emulator does not serve {host}:{target[2]}, and forwards nothing")
-            return
-        writer.write(b"HTTP/1.1 200 Connection Established\r\n\r\n")
+        host, port = target[1].lower().rstrip("."), int(target[2])
+        if self._onward and not is_googles(host):
+            await self._pass_on(self._onward, (host, port), reader, writer)
+        elif (known := self._known(host)) and port == 443:
+            await self._answer(host, known, reader, writer)
+        else:
+            _log.warning("refused: %s:%s", host, port)
+            await _refuse(writer, 502, f"gcp_emulator does not serve {host}:{port}, and does not forward it")
+
+    async def _answer(
+        self, host: str, known: Mapping[str, Backend], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        writer.write(_ESTABLISHED)
         await writer.start_tls(self._authority.context(host, tuple(known)))
         agreed = writer.get_extra_info("ssl_object").selected_alpn_protocol() or "http/1.1"
         if agreed in known:  # else: a client without ALPN, where only HTTP/2 is spoken
-            await _join(reader, writer, self._backends[known[agreed]])
+            address = self._backends[known[agreed]]
+            await _join(reader, writer, await asyncio.open_connection(*address, limit=_CHUNK))
+
+    async def _pass_on(
+        self, onward: Onward, address: Address, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        try:
+            there = await onward.open(*address)
+        except OSError as error:
+            await _refuse(writer, 502, f"gcp_emulator cannot reach {address[0]}:{address[1]}: {error}")
+            return
+        writer.write(_ESTABLISHED)
+        await _join(reader, writer, there)
 
     def _known(self, host: str) -> dict[str, Backend]:
         """Those backends that this twin was started with."""
@@ -104,9 +126,9 @@ async def _refuse(writer: asyncio.StreamWriter, status: int, words: str) -> None
     await writer.wait_closed()
 
 
-async def _join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: Address) -> None:
+async def _join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, there: Connection) -> None:
     """Carry bytes both ways until both sides have said all, or one breaks off."""
-    back_reader, back_writer = await asyncio.open_connection(*address, limit=_CHUNK)
+    back_reader, back_writer = there
     try:
         async with asyncio.TaskGroup() as both:
             both.create_task(_carry(reader, back_writer))

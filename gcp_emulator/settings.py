@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import certifi
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 _PROJECT = re.compile(
@@ -33,6 +34,11 @@ class Settings(BaseModel):
         description="The Engine for images with a base, as DOCKER_HOST; where none answers, all run as processes.",
     )
     secrets: Path | None = Field(default=None, description="Folder of Secret Manager: SECRET/VERSION or SECRET.")
+    forward: bool = Field(
+        default=False,
+        description="Pass on what is meant for hosts that are not Google's, by the https_proxy of this environment if "
+        "there is one; else such hosts are refused.",
+    )
 
     @field_validator("project")
     @classmethod
@@ -63,12 +69,17 @@ class Host:
 
     trusted: Path | None = None
     no_proxy: str = ""
+    proxy: str = ""
 
 
 def host_of(environ: Mapping[str, str], state: Path) -> Host:
-    """trusted: the CA bundle in use, not one that the twin wrote into its state; None where none is to be found."""
+    """trusted: the CA bundle in use, else that of the package certifi, never one that the twin wrote into its state.
+
+    proxy: for HTTPS; none where this environment is a twin's own, which would ask itself.
+    """
     names = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "CURL_CA_BUNDLE")
-    candidates = [*(environ.get(name) for name in names), ssl.get_default_verify_paths().cafile]
+    candidates = [*(environ.get(name) for name in names), ssl.get_default_verify_paths().cafile, certifi.where()]
     files = [Path(name).absolute() for name in candidates if name]
     others = (file for file in files if file.is_file() and not file.is_relative_to(state.absolute()))
-    return Host(next(others, None), environ.get("no_proxy") or environ.get("NO_PROXY") or "")
+    proxy = "" if "GCP_EMULATOR_CONTROL" in environ else environ.get("https_proxy") or environ.get("HTTPS_PROXY") or ""
+    return Host(next(others, None), environ.get("no_proxy") or environ.get("NO_PROXY") or "", proxy)

@@ -26,14 +26,17 @@ REGISTRY = "us-central1-docker.pkg.dev"
 
 @asynccontextmanager
 async def emulated(
-    folder: Path, others: Callable[[Twin], dict[Backend, Server]] = lambda _: {}, **settings: object
+    folder: Path,
+    others: Callable[[Twin], dict[Backend, Server]] = lambda _: {},
+    host: Host | None = None,
+    **settings: object,
 ) -> AsyncIterator[tuple[Twin, Running]]:
-    """The twin in this process; `others` in the place of servers of its own."""
+    """The twin in this process; `others` in the place of servers of its own. host: else one that knows nobody."""
     chosen = Settings.model_validate({"state": folder, **settings})
     keep_account(chosen)
     twin = open_twin(chosen)
     try:
-        async with running(twin, {**servers_of(twin), **others(twin)}, Host()) as up:
+        async with running(twin, {**servers_of(twin), **others(twin)}, host or Host()) as up:
             yield twin, up
     finally:
         twin.state.close()

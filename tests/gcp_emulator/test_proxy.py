@@ -15,7 +15,7 @@ import pytest
 from gcp_emulator.certificates import Authority
 from gcp_emulator.emulator import PortInUse
 from gcp_emulator.hosts import backends_of
-from gcp_emulator.settings import Settings, host_of
+from gcp_emulator.settings import Host, Settings, host_of
 from tests.gcp_emulator.emulated import emulated
 from tests.parallel import free_port
 
@@ -53,7 +53,7 @@ class Echo:
 async def connect(port: int, request: str) -> str:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(f"{request}\r\n\r\n".encode())
-    answer = (await reader.read(9999)).decode()
+    answer = (await reader.read()).decode()
     writer.close()
     return answer
 
@@ -73,9 +73,47 @@ async def test_what_is_not_served_is_refused_and_never_forwarded(tmp_path: Path)
     async with emulated(tmp_path) as (_, up):
         for target in ("example.com:443", "storage.googleapis.com:80", "run.googleapis.com.x.com:443"):
             answer = await connect(up.ports["proxy"], f"CONNECT {target} HTTP/1.1\r\nHost: {target}")
-            assert answer.startswith("HTTP/1.1 502 Bad Gateway") and "forwards nothing" in answer
+            assert answer.startswith("HTTP/1.1 502 Bad Gateway") and "does not forward it" in answer
         plain = await connect(up.ports["proxy"], "GET http://example.com/ HTTP/1.1\r\nHost: example.com")
         assert plain.startswith("HTTP/1.1 405")
+
+
+async def test_what_is_not_googles_is_passed_on_where_that_was_asked_for(tmp_path: Path) -> None:
+    """Otherwise packages of a deployment cannot be fetched while its builder knows of the twin."""
+    other = await asyncio.start_server(_greet, "127.0.0.1", 0)
+    there = other.sockets[0].getsockname()
+    async with other, emulated(tmp_path, forward=True) as (_, up):
+        answer = await connect(up.ports["proxy"], f"CONNECT 127.0.0.1:{there[1]} HTTP/1.1")
+        assert answer == "HTTP/1.1 200 Connection Established\r\n\r\nhello"
+        gone = await connect(up.ports["proxy"], f"CONNECT 127.0.0.1:{free_port()} HTTP/1.1")
+        assert gone.startswith("HTTP/1.1 502") and "cannot reach 127.0.0.1" in gone
+        for host in ("compute.googleapis.com", "gcr.io", "accounts.google.com", "googleapis.com"):
+            assert "does not forward it" in await connect(up.ports["proxy"], f"CONNECT {host}:443 HTTP/1.1")
+
+
+async def test_it_is_passed_on_by_the_machines_own_proxy(tmp_path: Path) -> None:
+    """A company's machines reach nothing without it; its password must reach it, and its refusal the person."""
+    asked: list[str] = []
+
+    async def parent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        asked.append(head)
+        status = "200 OK\r\n\r\nhello" if "wanted" in head else "403 Forbidden\r\n\r\n"
+        writer.write(f"HTTP/1.1 {status}".encode())
+        writer.close()
+
+    server = await asyncio.start_server(parent, "127.0.0.1", 0)
+    host = Host(proxy=f"http://me:a%40b@127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    async with server, emulated(tmp_path, host=host, forward=True) as (_, up):
+        assert (await connect(up.ports["proxy"], "CONNECT wanted.example:443 HTTP/1.1")).endswith("hello")
+        assert "403 Forbidden" in await connect(up.ports["proxy"], "CONNECT other.example:443 HTTP/1.1")
+    assert asked[0].startswith("CONNECT wanted.example:443 HTTP/1.1\r\n")
+    assert "Proxy-Authorization: Basic bWU6YUBi\r\n" in asked[0]  # me:a@b
+
+
+async def _greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"hello")
+    writer.close()
 
 
 async def test_one_authority_many_hosts_and_no_client_trusts_another(
@@ -123,6 +161,13 @@ def test_a_bundle_that_the_twin_wrote_is_not_taken_for_the_machines(tmp_path: Pa
     environ = {"SSL_CERT_FILE": str(own), "REQUESTS_CA_BUNDLE": str(theirs), "no_proxy": "a.example"}
     host = host_of(environ, tmp_path / "state")
     assert host.trusted == theirs and host.no_proxy == "a.example"
+
+
+def test_a_twin_does_not_ask_a_twin(tmp_path: Path) -> None:
+    """Started from a shell that knows the twin, it would pass all on to itself, for ever."""
+    company = {"https_proxy": "http://proxy.example:3128"}
+    assert host_of(company, tmp_path).proxy == "http://proxy.example:3128"
+    assert host_of({**company, "GCP_EMULATOR_CONTROL": "http://127.0.0.1:1"}, tmp_path).proxy == ""
 
 
 def test_a_project_has_a_number_of_its_own() -> None:
