@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from cloud_manager.cli import build, cache, follow, images, render, up, validate
+from cloud_manager.cli import build, cache, follow, images, init, render, up, validate
 from cloud_manager.cli.builder_api import BuilderUnreachable
 from cloud_manager.cli.client import Json, Manager, ManagerUnreachable
 from cloud_manager.cli.options import AsJson, print_json, tell
@@ -115,6 +115,8 @@ def validate_command(
     if not as_json:
         typer.echo(f"{verdict.file}: good")
 
+
+app.command()(init.init)
 
 # --- with a manager ---------------------------------------------------------------------------------------------
 
