@@ -11,7 +11,8 @@ from rich.filesize import decimal
 
 from cloud_manager import deployment_yaml
 from cloud_manager.build_request import build_request
-from cloud_manager.cli import follow, render
+from cloud_manager.cli import follow
+from cloud_manager.cli.bars import BuildBars
 from cloud_manager.cli.builder_api import Builder
 from cloud_manager.cli.client import Json
 from cloud_manager.cli.options import AsJson, BuilderUrl, builder, print_json
@@ -98,7 +99,7 @@ def _followed(opened: Builder, status: Json, owner: str) -> Json:
     console = Console(stderr=True)
     where, after, layers = f"/builds/{status['id']}", 0, {}
     try:
-        with render.BuildBars(console) as bars:
+        with BuildBars(console) as bars:
             while status["state"] in ("queued", "running"):
                 for event in opened.stream(f"{where}/events", after=after):
                     after = event["sequence"]

@@ -29,10 +29,11 @@ class ManagerUnreachable(DeployError):
 class Manager:
     """Errors: `ManagerUnreachable`; else a `DeployError` with the manager's own words."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, patience: float = 30) -> None:
+        """patience: seconds for which an answer is waited for."""
         self.url = url.rstrip("/")
         direct = urlsplit(self.url).hostname in LOOPBACK  # a proxy set for the internet does not know this machine
-        self._http = httpx.Client(timeout=httpx.Timeout(30, connect=5), trust_env=not direct)
+        self._http = httpx.Client(timeout=httpx.Timeout(patience, connect=min(patience, 5)), trust_env=not direct)
 
     def __enter__(self) -> Manager:
         return self

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 
 from cloud_manager.cli import render
+from cloud_manager.cli.bars import BuildBars
 from cloud_manager.cli.client import Json, Manager, ManagerUnreachable
 from cloud_manager.errors import DeployError
 
@@ -22,7 +23,7 @@ class Follower:
         self._manager, self._user, self._project = manager, user, project
         self._console = console
         self._after = after
-        self._bars = render.BuildBars(console)
+        self._bars = BuildBars(console)
 
     def __enter__(self) -> Follower:
         self._bars.__enter__()

@@ -48,15 +48,21 @@ def image(what: Image, sbom: Sbom = None, url: BuilderUrl = None, as_json: AsJso
         _show(found)
 
 
-def dockerfile(build: Build, context: Context = None, url: BuilderUrl = None) -> None:
+def dockerfile(build: Build, context: Context = None, url: BuilderUrl = None, as_json: AsJson = False) -> None:
     """The Dockerfile that builds the same program with any engine; alone, or with its whole build context."""
     where = f"/builds/{quote(build, safe='')}/dockerfile"
     with builder(url) as opened:
-        if context is None:
-            typer.echo(opened.get_text(where), nl=False)
-        else:
+        if context is not None:
             _write(opened, where, context)
-            typer.echo(f"{context}: docker build - < {context}")
+            done = {"context": str(context)}
+        else:
+            done = {"dockerfile": opened.get_text(where)}
+    if as_json:
+        print_json(done)
+    elif context is not None:
+        typer.echo(f"{context}: docker build - < {context}")
+    else:
+        typer.echo(done["dockerfile"], nl=False)
 
 
 def _digest(opened: Builder, what: str) -> str:

@@ -11,9 +11,8 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.live import Live
 
-from cloud_manager.cli import build, cache, follow, images, init, render, up, validate
+from cloud_manager.cli import build, cache, complete, follow, images, init, render, up, validate, watch
 from cloud_manager.cli.builder_api import BuilderUnreachable
 from cloud_manager.cli.client import Json, Manager, ManagerUnreachable
 from cloud_manager.cli.options import AsJson, print_json, tell
@@ -32,12 +31,17 @@ app = typer.Typer(
     help="One deployment.yaml becomes a running service.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
-User = Annotated[str, typer.Argument(metavar="USER", help="user_id, a folder under SHARED_ROOT/common.")]
-Project = Annotated[str, typer.Argument(metavar="PROJECT", help="project_id, a folder of the user.")]
+User = Annotated[
+    str,
+    typer.Argument(metavar="USER", help="user_id, a folder under SHARED_ROOT/common.", autocompletion=complete.users),
+]
+Project = Annotated[
+    str,
+    typer.Argument(metavar="PROJECT", help="project_id, a folder of the user.", autocompletion=complete.projects),
+]
 Url = Annotated[str | None, typer.Option("--url", help="The manager; else CLOUD_MANAGER_URL.", show_default=False)]
 Wait = Annotated[bool, typer.Option("--wait", help="Show the progress and wait for the end.")]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")]
@@ -80,11 +84,15 @@ def up_command(
     local: Annotated[
         bool, typer.Option("--local", help="Allow `deploy.type: local`: programs run as you, unconfined.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Start the image builder and the manager on this machine; Ctrl-C stops both."""
     places = _places(shared_root, state_dir, ports, local)
     with up.running(places, tell) as pair:
-        typer.echo(_where(places))
+        if as_json:
+            print_json(_addresses(places))
+        else:
+            typer.echo(_where(places))
         try:
             pair.watch()
         except KeyboardInterrupt:
@@ -143,9 +151,13 @@ def stop(user: User, project: Project, wait: Wait = False, url: Url = None, as_j
 
 @app.command()
 def status(
-    user: Annotated[str | None, typer.Argument(metavar="[USER", show_default=False)] = None,
-    project: Annotated[str | None, typer.Argument(metavar="PROJECT]", show_default=False)] = None,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on showing it, until Ctrl-C.")] = False,
+    user: Annotated[
+        str | None, typer.Argument(metavar="[USER", show_default=False, autocompletion=complete.users)
+    ] = None,
+    project: Annotated[
+        str | None, typer.Argument(metavar="PROJECT]", show_default=False, autocompletion=complete.projects)
+    ] = None,
+    watching: Annotated[bool, typer.Option("--watch", "-w", help="Go on showing it, until Ctrl-C.")] = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -157,8 +169,8 @@ def status(
         def look() -> list[Json]:
             return [manager.deployment(user, project)] if user and project else manager.deployments()
 
-        if watch:
-            _watch(look)
+        if watching:
+            watch.watch_json(look) if as_json else watch.watch(look, _console())
             return
         rows = look()
     if as_json:
@@ -175,20 +187,24 @@ def status(
 
 
 @app.command()
-def logs(
+def logs(  # noqa: PLR0913, PLR0917 - each is an option of the command
     user: User,
     project: Project,
     following: Follow = False,
     tail: Annotated[int, typer.Option("--tail", "-n", min=1, max=10_000, help="Begin with the last lines.")] = 200,
     url: Url = None,
+    as_json: AsJson = False,
 ) -> None:
-    """What the service itself has written."""
+    """What the service itself has written; with --json one object per line."""
+    show: Callable[[str], str] = (lambda line: json.dumps({"line": line}, ensure_ascii=False)) if as_json else str
     with _manager(url) as manager:
-        if not following:
-            typer.echo(manager.logs(user, project, tail=tail), nl=False)
-            return
-        for line in manager.follow_logs(user, project, tail=tail):
-            typer.echo(line)
+        if following:
+            lines = manager.follow_logs(user, project, tail=tail)
+        else:
+            text = manager.logs(user, project, tail=tail)
+            lines = iter(text.removesuffix("\n").split("\n") if text else ())
+        for line in lines:
+            typer.echo(show(line))
 
 
 @app.command()
@@ -247,6 +263,15 @@ def _ports(text: str) -> tuple[int, int]:
     return int(manager), int(builder)
 
 
+def _addresses(places: up.Places) -> Json:
+    return {
+        "manager": places.manager_url,
+        "builder": places.builder_url,
+        "shared_root": str(places.shared_root),
+        "state_dir": str(places.state_dir),
+    }
+
+
 def _where(places: up.Places) -> str:
     return "\n".join(
         (
@@ -283,17 +308,6 @@ def _show_result(row: Json, as_json: bool, *, done: str) -> None:
         tell(render.problem(row["problem"]))
     else:
         typer.echo(done)
-
-
-def _watch(look: Callable[[], list[Json]]) -> None:
-    """A live table until Ctrl-C, which is the way out and no failure."""
-    try:
-        with Live(render.table(look()), console=_console(), refresh_per_second=4) as live:
-            while True:
-                live.update(render.table(look()))
-                follow.pause()
-    except KeyboardInterrupt:
-        return
 
 
 def _manager(url: str | None) -> Manager:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from types import TracebackType
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -67,54 +64,3 @@ def clock_time(unix: float) -> str:
 
 def one_line(text: str) -> str:
     return _ONE_LINE(text.split())
-
-
-class BuildBars:
-    """A bar per layer of a build, with bytes; shows nothing where the output is no terminal."""
-
-    def __init__(self, console: Console) -> None:
-        self._progress = Progress(
-            TextColumn("  {task.description}"),
-            BarColumn(bar_width=24),
-            DownloadColumn(),
-            TextColumn("{task.fields[state]}"),
-            console=console,
-            transient=True,
-        )
-        self._tasks: dict[str, TaskID] = {}
-        self._build: str | None = None
-
-    def __enter__(self) -> BuildBars:
-        if self._progress.console.is_terminal:
-            self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._progress.console.is_terminal:
-            self._progress.stop()
-
-    def show(self, build: Json | None) -> None:
-        """Take over the `build` of a deployment; a new build's layers replace the old one's."""
-        if not build:
-            return
-        if build["id"] != self._build:
-            self._clear()
-            self._build = build["id"]
-        for layer in build["layers"]:
-            self._show_layer(layer)
-
-    def _show_layer(self, layer: Json) -> None:
-        name = layer["name"]
-        if name not in self._tasks:
-            self._tasks[name] = self._progress.add_task(f"{name[:32]:<32}", total=None, state=layer["state"])
-        ready = layer["state"] in RESTING
-        total = (layer["size"] if ready else layer["total"]) or None
-        done = total or 0 if ready else layer["done"]
-        self._progress.update(self._tasks[name], completed=done, total=total, state=layer["state"])
-
-    def _clear(self) -> None:
-        for task in self._tasks.values():
-            self._progress.remove_task(task)
-        self._tasks.clear()

@@ -139,6 +139,11 @@ def test_logs_are_printed_as_they_are(manager: CannedManager, capsys: pytest.Cap
     assert capsys.readouterr().out == "[bold]two[/]\nthree\n"
     assert cloud_deploy("logs", "7", "42", "--follow", "--url", manager.url) == 0
     assert capsys.readouterr().out == manager.log
+    assert cloud_deploy("logs", "7", "42", "--tail", "1", "--json", "--url", manager.url) == 0
+    assert json.loads(capsys.readouterr().out) == {"line": "three"}
+    manager.log = ""
+    assert cloud_deploy("logs", "7", "42", "--url", manager.url) == 0
+    assert capsys.readouterr().out == ""
 
 
 # --- errors -----------------------------------------------------------------------------------------------------
