@@ -245,6 +245,9 @@ class RunController:
             return  # it was healthy once: the next request to it tries again, and is told
 
     async def _remove(self, service: run_v2.Service) -> None:
+        """A rule for the call `deletion`, by the service's full name, makes it slow or endless."""
+        if (fault := self._faults.strike("deletion", service.name)) is not None:
+            await wait_out(fault, self._clock)
         for revision in self._store.revisions(service.name).values():
             if starting := self._starting.pop(revision.name, None):
                 starting.cancel()

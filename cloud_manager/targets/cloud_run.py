@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -54,11 +55,23 @@ def place_of(settings: Settings) -> Place:
 class CloudRunTarget:
     name = "gcp-cloudrun"
 
-    def __init__(self, place: Place, clock: Clock, *, installed: bool = True, period: float = _PERIOD) -> None:
-        """period: for which a look at all services is good enough, seconds."""
+    def __init__(
+        self,
+        place: Place,
+        clock: Clock,
+        *,
+        installed: bool = True,
+        period: float = _PERIOD,
+        connect: Callable[[Place], Awaitable[Cloud]] | None = None,
+    ) -> None:
+        """Args:
+        period: for which a look at all services is good enough, seconds.
+        connect: the way to Google; else with the credentials of this process.
+        """
         self._place = place
         self._installed = installed
         self._period = period
+        self._connect = connect or _connected
         self._clock = clock
         self._google: tuple[Cloud, Snapshots] | None = None
         self._opening = asyncio.Lock()
@@ -86,20 +99,15 @@ class CloudRunTarget:
         """As promised by the protocol; a revision that failed is tried anew."""
         _, snapshots = await self._open()
         try:
-            for tries in range(1, _TRIES + 1):
-                try:
-                    return await self._apply(wanted)
-                except DeployError as error:
-                    if error.problem.code != "changed_meanwhile" or tries == _TRIES:
-                        raise
+            await _insisted(partial(self._apply, wanted))
         finally:
             snapshots.forget()
 
     async def remove(self, key: Key) -> None:
-        cloud, snapshots = await self._open()
+        _, snapshots = await self._open()
         try:
             services = await snapshots.of(key)
-            await asyncio.gather(*(cloud.delete(one.name) for one in services if not one.delete_time))
+            await self._delete(key, *(one.name for one in services if not one.delete_time))
         finally:
             snapshots.forget()
 
@@ -136,7 +144,19 @@ class CloudRunTarget:
             case Update(service):
                 await cloud.update(service)
             case Delete(names):
-                await asyncio.gather(*map(cloud.delete, names))
+                await self._delete(wanted.key, *names)
+
+    async def _delete(self, key: Key, *names: str) -> None:
+        await asyncio.gather(*(_insisted(partial(self._delete_ours, key, name)) for name in names))
+
+    async def _delete_ours(self, key: Key, name: str) -> None:
+        """The very service that is ours now: since all were listed the name may have become someone else's."""
+        cloud, _ = await self._open()
+        from cloud_manager.targets.cloud_run_spec import is_ours
+
+        service = await cloud.service(name)
+        if service is not None and is_ours(service, key) and not service.delete_time:
+            await cloud.delete(name, service.etag)
 
     async def _there(self, key: Key, name: str) -> Service | None:
         """The service of this name as it is now, for a change is refused that is based on what it was.
@@ -188,18 +208,34 @@ class CloudRunTarget:
             raise TargetError(f"Google Cloud: {what} is not set", f"set {what} for the manager", code="not_set_up")
         if not self._installed:
             raise TargetError(*NOT_INSTALLED, code="not_set_up")
-        credentials = await asyncio.to_thread(_credentials)
-
-        from cloud_manager.targets.cloud_run_cloud import Cloud
+        cloud = await self._connect(self._place)
         from cloud_manager.targets.cloud_run_snapshot import Snapshots
-
-        cloud = Cloud(self._place, credentials)
 
         async def look() -> list[Service]:
             found = await asyncio.gather(*map(cloud.services, self._place.regions))
             return [service for services in found for service in services]
 
         return cloud, Snapshots(look, self._period)
+
+
+async def _connected(place: Place) -> Cloud:
+    """Raises TargetError: there are no credentials."""
+    credentials = await asyncio.to_thread(_credentials)
+    from cloud_manager.targets.cloud_run_cloud import Cloud
+
+    return Cloud(place, credentials)
+
+
+async def _insisted(change: Callable[[], Awaitable[None]]) -> None:
+    """Begun anew, with what is there then, while it meets changes of others."""
+    for tries in range(1, _TRIES + 1):
+        try:
+            await change()
+        except DeployError as error:
+            if error.problem.code != "changed_meanwhile" or tries == _TRIES:
+                raise
+        else:
+            return
 
 
 def _credentials() -> Credentials:

@@ -53,15 +53,18 @@ def credentials() -> Credentials:
 class Cloud:
     """Made within an event loop, and closed in it."""
 
-    def __init__(self, place: Place, own: Credentials) -> None:
-        self._place = place
+    def __init__(self, place: Place, own: Credentials, channel: Callable[..., Any] | None = None) -> None:
+        """channel: from a transport's class and what that gives its channel, to a channel; else to Google."""
+        way, self._place = channel or _channel, place
         self._caller = Caller(place.project, _member(own))
-        self._services = run_v2.ServicesAsyncClient(credentials=own, transport=_transport(ServicesGrpcAsyncIOTransport))
+        self._services = run_v2.ServicesAsyncClient(
+            credentials=own, transport=_transport(ServicesGrpcAsyncIOTransport, way)
+        )
         self._revisions = run_v2.RevisionsAsyncClient(
-            credentials=own, transport=_transport(RevisionsGrpcAsyncIOTransport)
+            credentials=own, transport=_transport(RevisionsGrpcAsyncIOTransport, way)
         )
         self._logging = LoggingServiceV2AsyncClient(
-            credentials=own, transport=_transport(LoggingServiceV2GrpcAsyncIOTransport)
+            credentials=own, transport=_transport(LoggingServiceV2GrpcAsyncIOTransport, way)
         )
 
     async def services(self, region: str) -> list[run_v2.Service]:
@@ -95,11 +98,12 @@ class Cloud:
         async with self._asked(f"update service {short(service.name)}"):
             await to_the_end(self._services.update_service(service=service, retry=None, timeout=_CHANGING))
 
-    async def delete(self, name: str) -> None:
-        """It goes on by itself; what is gone already is no error."""
+    async def delete(self, name: str, etag: str) -> None:
+        """What was seen with this etag. It goes on by itself; what is gone already is no error."""
+        request = run_v2.DeleteServiceRequest(name=name, etag=etag)
         async with self._asked(f"delete service {short(name)}"):
             try:
-                await to_the_end(self._services.delete_service(name=name, retry=None, timeout=_CHANGING))
+                await to_the_end(self._services.delete_service(request, retry=None, timeout=_CHANGING))
             except NotFound:
                 return
 
@@ -144,8 +148,8 @@ class Cloud:
             raise no_credentials(error) from error
 
 
-def _transport(kind: Any) -> Callable[..., Any]:
-    return partial(kind, channel=partial(_channel, kind))
+def _transport(kind: Any, channel: Callable[..., Any]) -> Callable[..., Any]:
+    return partial(kind, channel=partial(channel, kind))
 
 
 def _channel(kind: Any, *arguments: Any, options: Sequence[tuple[str, Any]] = (), **more: Any) -> Any:
