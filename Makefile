@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 SAMPLE ?= hello
+TARGET ?= local
+BASE   ?=
 ONCE   ?=
 # A worker for each core. PYTEST_ARGS='-n 0' runs all in one process, in the order of the files.
 PARALLEL ?= -n logical --maxprocesses 4 --dist worksteal
@@ -11,6 +13,7 @@ PARALLEL ?= -n logical --maxprocesses 4 --dist worksteal
 help:
 	@echo "make demo                 a deployment.yaml becomes a running service on this machine; Ctrl-C stops it"
 	@echo "make demo SAMPLE=digits   the same with a small PyTorch model, trained first"
+	@echo "make demo TARGET=gcp-cloudrun   the same on Google Cloud Run, as an offline twin of Google that runs here"
 	@echo "make demo ONCE=1          stops by itself; exit 0 only if the service answered rightly"
 	@echo "make test                 every test that can run here, with the reasons for those that cannot"
 	@echo "make check                format, lint, types, imports, nothing of this machine in the repository"
@@ -19,7 +22,7 @@ help:
 	@echo "make clean                removes the environment and what demos and tests left"
 
 demo: install
-	@SAMPLE=$(SAMPLE) ONCE=$(ONCE) exec $(VENV)/bin/python samples/demo.py
+	@SAMPLE=$(SAMPLE) TARGET=$(TARGET) BASE=$(BASE) ONCE=$(ONCE) exec $(VENV)/bin/python samples/demo.py
 
 test: install-dev
 	@$(VENV)/bin/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
@@ -37,7 +40,7 @@ clean:
 	rm -rf $(VENV) .state build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 install:
-	@$(PYTHON) scripts/bootstrap.py $(VENV)
+	@$(PYTHON) scripts/bootstrap.py $(if $(filter gcp-cloudrun,$(TARGET)),--google) $(VENV)
 
 install-dev:
 	@$(PYTHON) scripts/bootstrap.py --dev $(VENV)

@@ -1,49 +1,46 @@
 """`make demo`: a sample goes from its deployment.yaml to an answer, called the way TANGO's project manager calls.
 
-SAMPLE names a folder beside this file; ONCE=1 stops by itself, with exit status 0 only if the service answered rightly.
-Everything it makes is in .state/demo of the checkout, so that a second run is fast; nothing it starts outlives it.
+SAMPLE names a folder beside this file, TARGET where it runs: `local`, or `gcp-cloudrun` on an offline twin of Google.
+ONCE=1 stops by itself, with exit status 0 only if the service answered rightly. Everything it makes is in .state/demo
+of the checkout, so that a second run is fast; nothing it starts outlives it.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
-import shutil
-import sys
-import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import httpx
-from demo_samples import DemoFailed, Sample, find
-from rich.console import Console
+from demo_samples import DemoFailed, find
+from demo_steps import (
+    STATE,
+    alone,
+    ask,
+    choose_places,
+    copy,
+    deploy,
+    heading,
+    look_around,
+    out,
+    plain,
+    say,
+    short,
+    stopped_at_the_end,
+    wait_for_interrupt,
+)
 
-from cloud_manager.cli import follow, up
+from cloud_manager.cli import up
 from cloud_manager.cli.client import Manager
 from cloud_manager.errors import DeployError
 
-STATE = Path(os.environ.get("DEMO_STATE") or Path(__file__).resolve().parent.parent / ".state" / "demo").absolute()
-USER = "demo"
-
-POLL = 2.0  # seconds between two status requests of the project manager
-LONGEST_WORD = 50  # characters; a longer body is an error to it
-PATIENCE = 900.0  # seconds; torch over a slow line takes minutes, once
-STOP_WITHIN = 120.0  # seconds; unpacked torch is a thousand folders to remove
-
-out = Console(highlight=False, soft_wrap=True)
-
 
 def main() -> int:
-    once = os.environ.get("ONCE", "") not in ("", "0")
-    pair: list[up.Pair] = []
+    daemons: list[up.Daemon] = []
     try:
         with up.interruptible():
-            run(os.environ.get("SAMPLE") or "hello", once, pair)
+            run(os.environ.get("SAMPLE") or "hello", os.environ.get("TARGET") or "local", daemons)
     except DeployError as error:
         out.print(f"[red]error:[/] {plain(error.problem.cause)}\n[yellow]fix:[/] {plain(error.problem.fix)}")
-        for daemon in (pair[0].builder, pair[0].manager) if pair else ():
+        for daemon in daemons:
             out.print(f"[dim]the last lines of {daemon.log}:[/]\n{plain(daemon.tail())}")
         return 1
     except KeyboardInterrupt:
@@ -52,193 +49,37 @@ def main() -> int:
     return 0
 
 
-def run(name: str, once: bool, pairs: list[up.Pair]) -> None:
+def run(sample: str, target: str, daemons: list[up.Daemon]) -> None:
+    once = os.environ.get("ONCE", "") not in ("", "0")
+    if target == "local":
+        on_this_machine(sample, once, daemons)
+    elif target == "gcp-cloudrun":
+        from demo_google import on_google  # what it needs is not installed for others
+
+        on_google(sample, os.environ.get("BASE", ""), once, daemons)
+    else:
+        raise DemoFailed(f"there is no demo of a target {target!r}", "Set TARGET to local or gcp-cloudrun.")
+
+
+def on_this_machine(name: str, once: bool, daemons: list[up.Daemon]) -> None:
     """The whole demo, from the folders to the last good-bye."""
-    sample = find(name)
-    home = STATE / name
-    with alone(home, name):
+    sample, home = find(name), STATE / name
+    with alone(home, name), httpx.Client(trust_env=False) as http:
         sample.prepare(heading)
-        places = choose_places(home)
-        project = copy(sample, places.shared_root)
+        places = choose_places(home, local=True)
+        project = copy(sample, "deployment.yaml", places.shared_root)
         heading(f"starting the image builder and the cloud manager (logs in {short(places.logs)})")
-        with up.running(places, lambda text: out.print(f"  {text}")) as pair, Manager(places.manager_url) as manager:
-            pairs.append(pair)
+        with up.running(places, say) as pair, Manager(places.manager_url) as manager:
+            daemons += [pair.builder, pair.manager]
             with stopped_at_the_end(places, manager, name):
                 url = deploy(places, manager, name)
-                answer = ask(sample, url, manager, name)
-                farewell(places, project, name, url, answer)
+                answer = ask(sample, http, url, manager, name)
+                heading("the service answers")
+                say(answer)
+                look_around(places, project, name, [("the service", url), ("ask it yourself", f"curl {url}")])
                 if not once:
-                    wait_for_interrupt(pair)
+                    wait_for_interrupt(daemons)
     out.print("stopped; nothing is left running.")
-
-
-# --- the project manager's way ----------------------------------------------------------------------------------
-
-
-def deploy(places: up.Places, manager: Manager, name: str) -> str:
-    """Call /start, then ask every two seconds, while the progress is drawn. Returns the service's URL."""
-    after = follow.last_sequence(manager, USER, name)  # of earlier runs
-    heading(f"GET /start?user_id={USER}&project_id={name}, then GET /status_request every {POLL:.0f} s")
-    out.print(f"  /start           [bold]{tango(places, '/start', name)}[/]")
-    word, asked, end = "", 0.0, time.monotonic() + PATIENCE
-    with follow.Follower(manager, USER, name, out, after=after) as follower:
-        while word != "running":
-            if time.monotonic() - asked >= POLL:
-                asked = time.monotonic()
-                word = say_new(word, tango(places, "/status_request", name))
-            row = follower.look()
-            if word == "failed":
-                raise reason(row)
-            if time.monotonic() > end:
-                raise DemoFailed(f"the service is not up after {PATIENCE:.0f} s: {word}", "Look at the events above.")
-            follow.pause()
-        row = follower.look()
-    return str(row["url"])
-
-
-def tango(places: up.Places, path: str, name: str) -> str:
-    """One GET as TANGO's project manager sends it, and the word that it reads from the body."""
-    answer = httpx.get(
-        places.manager_url + path,
-        headers={"Content-Type": "text/plain"},
-        params={"user_id": USER, "project_id": name},
-        timeout=30,
-        trust_env=False,
-    )
-    word = answer.text.replace('"', "")
-    if answer.is_error or len(word) > LONGEST_WORD:
-        raise DemoFailed(f"{path} answered {answer.status_code}: {word}", "Mend what it names; then run again.")
-    return word
-
-
-def say_new(old: str, new: str) -> str:
-    if new != old:
-        out.print(f"  /status_request  [bold]{new}[/]")
-    return new
-
-
-def reason(row: dict[str, Any]) -> DemoFailed:
-    problem = row["problem"] or {"cause": "the deployment failed", "fix": "Look at the events above."}
-    return DemoFailed(problem["cause"], problem["fix"])
-
-
-def ask(sample: Sample, url: str, manager: Manager, name: str) -> str:
-    """The sample's own question; where the answer is not right, the service's last log lines are shown."""
-    try:
-        return sample.ask(url)
-    except (DemoFailed, httpx.HTTPError) as error:
-        out.print(f"[dim]the last lines of the service's log:[/]\n{plain(manager.logs(USER, name, tail=15))}")
-        if isinstance(error, DemoFailed):
-            raise
-        raise DemoFailed(f"the service at {url} does not answer: {error}", "Read its log, above.") from error
-
-
-@contextlib.contextmanager
-def stopped_at_the_end(places: up.Places, manager: Manager, name: str) -> Iterator[None]:
-    """/stop, and wait for `stopped`, whatever happened."""
-    try:
-        yield
-    finally:
-        with up.deaf():
-            heading(f"GET /stop?user_id={USER}&project_id={name}")
-            try:
-                stop(places, manager, name)
-            except httpx.TransportError as error:
-                raise DemoFailed(
-                    f"the manager is gone: {error}", "Run the demo again: it mends what is left."
-                ) from error
-
-
-def stop(places: up.Places, manager: Manager, name: str) -> None:
-    if manager_knows(manager, name):
-        out.print(f"  /stop            [bold]{tango(places, '/stop', name)}[/]")
-        word, end = "", time.monotonic() + STOP_WITHIN
-        while word != "stopped":
-            if time.monotonic() > end:
-                raise DemoFailed(f"the service is still {word} after {STOP_WITHIN:.0f} s", "Run the demo again.")
-            word = say_new(word, tango(places, "/status_request", name))
-            follow.pause()
-
-
-def manager_knows(manager: Manager, name: str) -> bool:
-    return any((row["user_id"], row["project_id"]) == (USER, name) for row in manager.deployments())
-
-
-# --- folders, ports, words --------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def alone(home: Path, name: str) -> Iterator[None]:
-    """Two demos of one sample would fight over one state folder."""
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DemoFailed(f"a demo of {name} is running already", "End that one first, with Ctrl-C.") from error
-        yield
-
-
-def choose_places(home: Path) -> up.Places:
-    """The usual ports if they are free, else any."""
-    ports = {"cloud manager": 8890, "image builder": 7007}
-    for service, port in ports.items():
-        if not up.is_free(port):
-            out.print(f"port {port} is in use, so the {service} takes another")
-            ports[service] = 0
-    manager, builder = ports.values()
-    return up.settled(up.Places(home / "shared", home / "state", manager, builder, local=True))
-
-
-def copy(sample: Sample, shared_root: Path) -> Path:
-    """Put the sample where TANGO's code generator would put it."""
-    target = shared_root / "common" / USER / sample.folder.name
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(sample.folder, target, ignore=shutil.ignore_patterns("__pycache__", ".gitignore", "train.py"))
-    return target
-
-
-def farewell(places: up.Places, project: Path, name: str, url: str, answer: str) -> None:
-    cli = f"{short(Path(sys.executable).parent)}/cloud-deploy"
-    tail = f"--url {places.manager_url}" if places.manager_port != 8890 else ""
-    heading("the service answers")
-    out.print(f"  {plain(answer)}".replace("\n", "\n  "))
-    heading("look around")
-    rows = [
-        ("the service", url),
-        ("the manager's API", f"{places.manager_url}/docs"),
-        ("the builder's API", f"{places.builder_url}/docs"),
-        ("ask it yourself", f"curl {url}"),
-        ("change it", f"edit {short(project / 'nn_model' / 'server.py')}"),
-        ("deploy it again", f"{cli} start {USER} {name} --wait {tail}"),
-        ("see how it is", f"{cli} status {USER} {name} {tail}"),
-        ("its log, its history", f"{cli} logs {USER} {name} {tail}; {cli} events {USER} {name} {tail}"),
-    ]
-    for what, where in rows:
-        out.print(f"  {what:<22}{plain(where.rstrip())}")
-
-
-def wait_for_interrupt(pair: up.Pair) -> None:
-    out.print("\n[bold]Ctrl-C stops everything.[/]")
-    try:
-        pair.watch()
-    except KeyboardInterrupt:
-        out.print()
-
-
-def heading(text: str) -> None:
-    out.print(f"[bold cyan]==>[/] {plain(text)}")
-
-
-def plain(text: str) -> str:
-    """Text that may hold brackets, which rich would take for markup."""
-    return text.replace("[", r"\[")
-
-
-def short(path: Path) -> str:
-    with contextlib.suppress(ValueError):
-        return str(path.relative_to(Path.cwd()))
-    return str(path)
 
 
 if __name__ == "__main__":

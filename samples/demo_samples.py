@@ -33,8 +33,8 @@ class Sample:
 
     folder: Path
     prepare: Callable[[Tell], None]
-    ask: Callable[[str], str]
-    """Takes the service's URL, returns request and answer for people; DemoFailed if the answer is not right."""
+    ask: Callable[[httpx.Client, str], str]
+    """Takes who asks and the service's URL, returns request and answer for people; DemoFailed if it is not right."""
 
 
 def find(name: str) -> Sample:
@@ -47,18 +47,18 @@ def find(name: str) -> Sample:
     return known[name]
 
 
-def ask_hello(url: str) -> str:
-    answer = answer_of(httpx.get(url, timeout=10, trust_env=False))
+def ask_hello(http: httpx.Client, url: str) -> str:
+    answer = answer_of(http.get(url, timeout=10))
     if not str(answer.get("greeting", "")).startswith("Hello"):
         raise DemoFailed(f"the service answered {answer}, without its greeting", "Read samples/hello/nn_model.")
     return f"GET {url}\n  {json.dumps(answer)}"
 
 
-def ask_digits(url: str) -> str:
+def ask_digits(http: httpx.Client, url: str) -> str:
     """Asks for two digits that the model was not trained on."""
     lines = []
     for digit, image in UNSEEN.items():
-        answer = answer_of(httpx.post(f"{url}/predict", json=image, timeout=30, trust_env=False))
+        answer = answer_of(http.post(f"{url}/predict", json=image, timeout=30))
         if answer.get("digit") != digit:
             raise DemoFailed(
                 f"the model read {answer.get('digit')} where a {digit} was written",

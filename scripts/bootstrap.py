@@ -1,4 +1,7 @@
-"""Make the virtual environment of this checkout with nothing but python: `python3 scripts/bootstrap.py [--dev] .venv`.
+"""Make the virtual environment of this checkout with nothing but python.
+
+`python3 scripts/bootstrap.py [--google | --dev] .venv`: --google adds Google's clients and the twin of Google; --dev
+adds these and what tests and checks need.
 
 Standard library only. The host's own settings for pip (environment, pip.conf, proxies, CA) are obeyed, for fetching
 pip itself too. Run again it does nothing until pyproject.toml or this file changes.
@@ -23,6 +26,11 @@ from pathlib import Path
 
 OLDEST = (3, 11)
 ROOT = Path(__file__).resolve().parent.parent
+STAMPS = {  # files that say what is installed; the first is the kind's own, the others come with it
+    "": ("installed",),
+    "google": ("installed-google", "installed"),
+    "dev": ("installed-dev", "installed-google", "installed"),
+}
 DEBIAN_WHEELS = Path("/usr/share/python-wheels")  # where Debian's python3-pip-whl keeps pip for ensurepip
 
 
@@ -32,11 +40,11 @@ class CannotBootstrap(Exception):
 
 def main(arguments: list[str]) -> int:
     use_new_enough_python()
-    dev = "--dev" in arguments
+    kind = next((name for name in ("dev", "google") if f"--{name}" in arguments), "")
     folders = [a for a in arguments if not a.startswith("-")]
     venv = Path(folders[0] if folders else ".venv").absolute()
     try:
-        make_environment(venv, dev)
+        make_environment(venv, kind)
     except CannotBootstrap as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
@@ -49,10 +57,10 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def make_environment(venv: Path, dev: bool) -> None:
-    stamp = venv / ("installed-dev" if dev else "installed")
+def make_environment(venv: Path, kind: str) -> None:
     wanted = fingerprint()
-    if stamp.is_file() and stamp.read_text() == wanted:
+    stamps = [venv / name for name in STAMPS[kind]]
+    if stamps[0].is_file() and stamps[0].read_text() == wanted:
         return
     python = venv / "bin" / "python"
     if not works(python, f"import sys; assert sys.version_info >= {OLDEST!r}"):
@@ -62,11 +70,10 @@ def make_environment(venv: Path, dev: bool) -> None:
         install_pip(python)
     say("installing what pyproject.toml asks for (the first time takes a minute or two)")
     command = [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
-    wanted_here = [f"{ROOT}[emulator]", *dev_requirements()] if dev else [str(ROOT)]
+    wanted_here = [f"{ROOT}[emulator,gcp]" if kind else str(ROOT), *(dev_requirements() if kind == "dev" else [])]
     subprocess.run([*command, "--editable", *wanted_here], check=True)
-    stamp.write_text(wanted)
-    if dev:
-        (venv / "installed").write_text(wanted)
+    for stamp in stamps:
+        stamp.write_text(wanted)
 
 
 def fingerprint() -> str:

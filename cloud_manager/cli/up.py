@@ -36,6 +36,11 @@ class Places:
     manager_port: int = 8890
     builder_port: int = 7007
     local: bool = False
+    web_port: int = 8080
+
+    @property
+    def web_url(self) -> str:
+        return f"http://{HOST}:{self.web_port}"
 
     @property
     def manager_url(self) -> str:
@@ -57,6 +62,9 @@ class Places:
             "IMAGE_BUILDER_HOST": HOST,
             "IMAGE_BUILDER_PORT": str(self.builder_port),
             "IMAGE_BUILDER_URL": self.builder_url,
+            "WEB_HOST": HOST,
+            "WEB_PORT": str(self.web_port),
+            "CLOUD_MANAGER_URL": self.manager_url,
             "CLOUD_MANAGER_HOST": HOST,
             "CLOUD_MANAGER_PORT": str(self.manager_port),
         }
@@ -66,14 +74,15 @@ class Places:
 class Daemon:
     """One child process in a session of its own: a Ctrl-C in the terminal reaches it only through us."""
 
-    def __init__(self, module: str, url: str, log: Path) -> None:
+    def __init__(self, module: str, url: str, log: Path, *arguments: str) -> None:
         self.module, self.url, self.log = module, url, log
+        self._arguments = arguments
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, environment: Mapping[str, str]) -> None:
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", self.module],
+                [sys.executable, "-m", self.module, *self._arguments],
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -147,7 +156,8 @@ class Pair:
             CannotServe: a port is taken, a folder cannot be written, or a process died or stays silent.
         """
         make_folders(self.places)
-        for port, name in ((self.places.builder_port, "image builder"), (self.places.manager_port, "cloud manager")):
+        ports = (self.places.builder_port, self.places.manager_port, self.places.web_port)
+        for port, name in zip(ports, ("image builder", "cloud manager", "GUI"), strict=True):
             require_free(port, name)
         environment = {**os.environ, **self.places.environment()}
         for daemon in (self.builder, self.manager):
@@ -216,6 +226,7 @@ def settled(places: Places) -> Places:
         places.manager_port or free_port(),
         places.builder_port or free_port(),
         places.local,
+        places.web_port or free_port(),
     )
 
 

@@ -98,6 +98,35 @@ def test_ctrl_c_in_the_middle_of_a_deployment_stops_all(tmp_path: Path) -> None:
     assert run.left() == []
 
 
+@pytest.mark.slow
+@pytest.mark.long  # CI runs the command itself, for hello
+@pytest.mark.parametrize("sample", ["hello", "digits"])
+def test_the_demo_on_google_ends_well_and_leaves_nothing(tmp_path: Path, sample: str) -> None:
+    """What shows a newcomer without an account that the same file runs on Cloud Run. A second run works too."""
+    for _ in range(2):
+        run = demo(tmp_path, TARGET="gcp-cloudrun", SAMPLE=sample, ONCE="1")
+        assert run.ends(280) == 0, run.output
+        assert run.left() == []
+    for word in ("403, without a token", "with an identity token", ".run.app", "100 % of the requests", "lists: none"):
+        assert word in run.output
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_the_middle_of_a_deployment_on_google_stops_all(tmp_path: Path) -> None:
+    """Three daemons and a service's program: none may stay behind."""
+    run = demo(tmp_path, TARGET="gcp-cloudrun", ONCE="1")
+    run.says("starting the service on gcp-cloudrun")
+    os.killpg(run.process.pid, signal.SIGINT)
+    assert run.ends(60) == 130, run.output
+    assert run.left() == []
+
+
+def test_a_target_without_a_demo_says_which_have_one(tmp_path: Path) -> None:
+    run = demo(tmp_path, TARGET="aws-ecs", ONCE="1")
+    assert run.ends(30) == 1
+    assert "local or gcp-cloudrun" in run.output
+
+
 def test_a_sample_that_does_not_exist_says_which_do(tmp_path: Path) -> None:
     run = demo(tmp_path, SAMPLE="nope", ONCE="1")
     assert run.ends(30) == 1
