@@ -82,6 +82,8 @@ class Facts(BaseModel):
     detail: str = ""
     placed_on: tuple[str, ...] = ()
     """Targets on which something of this project may exist; stored before the first call to any of them."""
+    left: tuple[str, ...] = ()
+    """Targets on which nothing is left, to be looked at once more when the project has been stopped for a while."""
     settled_generation: int = 0
     """The generation for which the world was last seen to match."""
     generation: int = 0

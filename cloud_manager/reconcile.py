@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 FAR = 10 * 365 * 86400.0
 """Seconds. A stopped project is looked at again when somebody wishes something of it."""
+LATE = 60.0
+"""Seconds after which what was sent to a target has arrived, or never will."""
 
 _FORGOTTEN: dict[str, Any] = {
     "image": None,
@@ -191,8 +193,20 @@ class Reconciler:
                 await self._let_go(claim, build_id)
             case decide.Look(name):
                 await service_steps.clear(claim, self._targets.get(name))
+            case decide.Stopped() if claim.row.phase is Phase.STOPPED and claim.row.facts.left:
+                await self._look_again(claim, claim.row.facts.left[0])
             case decide.Stopped():
                 await _note_stopped(claim)
+
+    async def _look_again(self, claim: Claim, name: str) -> None:
+        """Nobody waits for it, and a stopped project does not fail."""
+        try:
+            await service_steps.look_again(claim, self._targets.get(name))
+        except LostOwnership:
+            raise
+        except DeployError as error:
+            log.warning("%s: cannot be looked at once more: %s", claim.row.key, error)
+            await claim.save(delay=claim.resync(), left=claim.row.facts.left if error.problem.retryable else ())
 
     async def _let_go(self, claim: Claim, build_id: str) -> None:
         await self._images.let_go(claim)
@@ -214,7 +228,8 @@ async def _note_stopped(claim: Claim) -> None:
         return
     if claim.row.phase is Phase.FAILED:  # A removal that had been given up has come to its end after all.
         await claim.save(phase=Phase.STOPPING)
-    await claim.save(story.stopped(claim.row), phase=Phase.STOPPED, delay=FAR, tries=0, **_FORGOTTEN)
+    delay = LATE if claim.row.facts.left else FAR
+    await claim.save(story.stopped(claim.row), phase=Phase.STOPPED, delay=delay, tries=0, **_FORGOTTEN)
 
 
 def _spec(row: Deployment) -> DeploymentSpec:

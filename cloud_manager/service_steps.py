@@ -47,10 +47,21 @@ async def clear(claim: Claim, target: Target) -> None:
     name = target.name
     seen = await target.observe(claim.row.key)
     if seen.state == "absent":
-        await claim.save(placed_on=tuple(other for other in claim.row.facts.placed_on if other != name))
+        facts = claim.row.facts
+        await claim.save(placed_on=_without(facts.placed_on, name), left=(*_without(facts.left, name), name))
         return
     await claim.save(story.removing(name), once=f"remove {name}", delay=claim.soon())
     await target.remove(claim.row.key)
+
+
+async def look_again(claim: Claim, target: Target) -> None:
+    """Of a stopped project: what a manager sent before it died may have arrived after its successor saw nothing."""
+    name, facts = target.name, claim.row.facts
+    left = _without(facts.left, name)
+    if (await target.observe(claim.row.key)).state == "absent":
+        await claim.save(left=left)
+        return
+    await claim.save(story.found_late(name), left=left, placed_on=_with(claim.row, target))
 
 
 async def _apply(claim: Claim, spec: DeploymentSpec, target: Target, revision: str, event: NewEvent) -> None:
@@ -108,6 +119,10 @@ async def _settle(claim: Claim, target: Target, revision: str, seen: Observation
     left = decide.next_leftover(claim.row.facts, target.name)
     await claim.save(event, phase=Phase.RUNNING, tries=0, delay=0.0 if left else claim.resync())
     return False
+
+
+def _without(names: tuple[str, ...], name: str) -> tuple[str, ...]:
+    return tuple(other for other in names if other != name)
 
 
 def _with(row: Deployment, target: Target) -> tuple[str, ...]:

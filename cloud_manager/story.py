@@ -67,6 +67,10 @@ def removed(target: str) -> NewEvent:
     return NewEvent("target", f"nothing is left on {target}")
 
 
+def found_late(target: str) -> NewEvent:
+    return NewEvent("target", f"something of the service has appeared on {target} after the stop: it is removed")
+
+
 def left_behind(target: str, problem: Problem) -> NewEvent:
     return NewEvent("error", f"what was on {target} before cannot be removed: {problem.cause}", problem)
 
