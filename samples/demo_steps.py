@@ -138,13 +138,13 @@ def alone(home: Path, name: str) -> Iterator[None]:
 
 def choose_places(home: Path, *, local: bool) -> up.Places:
     """The usual ports if they are free, else any."""
-    ports = {"cloud manager": 8890, "image builder": 7007}
+    ports = {"cloud manager": 8890, "image builder": 7007, "GUI": 8080}
     for service, port in ports.items():
         if not up.is_free(port):
             out.print(f"port {port} is in use, so the {service} takes another")
             ports[service] = 0
-    manager, builder = ports.values()
-    return up.settled(up.Places(home / "shared", home / "state", manager, builder, local=local))
+    manager, builder, gui = ports.values()
+    return up.settled(up.Places(home / "shared", home / "state", manager, builder, local=local, web_port=gui))
 
 
 def copy(sample: Sample, yaml: str, shared_root: Path) -> Path:
