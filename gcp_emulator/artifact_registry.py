@@ -20,6 +20,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from gcp_emulator import registry_errors as errors
+from gcp_emulator.api_gate import HttpGate
+from gcp_emulator.grants import Grants
 from gcp_emulator.http_faults import HttpFaults
 from gcp_emulator.public_images import is_public, publish
 from gcp_emulator.registry_access import Access
@@ -56,7 +58,8 @@ def create_app(twin: Twin) -> ASGIApp:
     handlers = {RegistryError: _error, 404: _unknown, 405: _unknown, ClientDisconnect: _gone}
     app = Starlette(routes=routes, exception_handlers=handlers)
     app.router.redirect_slashes = False
-    return HttpFaults(app, twin.faults, twin.clock, errors.fault_response, twin.settings.project_number)
+    gated = HttpGate(app, Grants(twin.state, twin.settings.project_number), errors.disabled)
+    return HttpFaults(gated, twin.faults, twin.clock, errors.fault_response, twin.settings.project_number)
 
 
 class _Registry:

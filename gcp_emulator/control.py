@@ -1,14 +1,19 @@
-"""The control API: faults on demand, and how often each call was made. Plain HTTP on a loopback port of its own."""
+"""The control API: faults on demand, what is not granted or enabled, how often each call was made.
+
+Plain HTTP on a loopback port of its own.
+"""
 
 from __future__ import annotations
 
 from fastapi import FastAPI
 
 from gcp_emulator.faults import Faults, Rule
+from gcp_emulator.grants import Denial, Grants
 
 
-def create_app(faults: Faults) -> FastAPI:
+def create_app(faults: Faults, grants: Grants) -> FastAPI:
     app = FastAPI(title="gcp_emulator control")
+    _add_grants(app, grants)
 
     @app.get("/healthz")
     async def healthz() -> str:
@@ -46,3 +51,27 @@ def create_app(faults: Faults) -> FastAPI:
         faults.calls.clear()
 
     return app
+
+
+def _add_grants(app: FastAPI, grants: Grants) -> None:
+    @app.get("/denials")
+    async def denials() -> list[Denial]:
+        """Permissions that the account does not hold."""
+        return grants.denials
+
+    @app.put("/denials")
+    async def deny(denials: list[Denial]) -> list[Denial]:
+        """These and no others. They count where permissions are tested, and in the APIs around the services."""
+        grants.deny(denials)
+        return grants.denials
+
+    @app.get("/disabled")
+    async def disabled() -> list[str]:
+        """APIs that are not enabled, e.g. `run.googleapis.com`."""
+        return grants.disabled
+
+    @app.put("/disabled")
+    async def disable(names: list[str]) -> list[str]:
+        """These and no others."""
+        grants.disable(names)
+        return grants.disabled

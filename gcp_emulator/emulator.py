@@ -14,12 +14,15 @@ from gcp_emulator import artifact_registry, control, storage, token_endpoint
 from gcp_emulator.build_backend import WithBuilds, cloud_build, cloud_logging
 from gcp_emulator.certificates import Authority
 from gcp_emulator.environment import variables, write_files
+from gcp_emulator.grants import Grants
 from gcp_emulator.hosts import Backend
 from gcp_emulator.http_server import HttpServer, Server
+from gcp_emulator.management_backend import management_app
 from gcp_emulator.onward import Onward
 from gcp_emulator.proxy import Proxy
 from gcp_emulator.rest import WithRest
 from gcp_emulator.run_backend import Located, RunServer, cloud_run, grpc_server, runtime_of
+from gcp_emulator.run_locations import locations_service
 from gcp_emulator.settings import Host
 from gcp_emulator.state import State
 from gcp_emulator.twin import Twin
@@ -48,11 +51,12 @@ def servers_of(twin: Twin) -> dict[Backend, Server]:
         ),
         "tokens": token_endpoint.create_app(twin.tokens),
         "ingress": run.ingress,
+        "management": management_app(twin),
     }
     served: dict[Backend, Server] = {name: HttpServer(app) for name, app in apps.items()}
     # the registry first: what ran before a restart runs again when Cloud Run starts
     builds = cloud_build(twin, run.operations, lambda: registry.port, twin.settings.docker)
-    services = (*run.services, *builds.services, cloud_logging(twin))
+    services = (*run.services, locations_service(twin.settings), *builds.services, cloud_logging(twin))
     both = WithRest(WithBuilds(RunServer(run, grpc_server(twin, services)), builds.runner), services)
     return {"registry": registry, **served, "grpc": both, "rest": both.rest}
 
@@ -66,7 +70,7 @@ async def running(twin: Twin, servers: Mapping[Backend, Server], host: Host) -> 
     try:
         backends = {name: ("127.0.0.1", await _start(started, server)) for name, server in servers.items()}
         proxy = Proxy(authority, backends, Onward(host.proxy) if settings.forward else None)
-        controls = HttpServer(control.create_app(twin.faults), https=False)
+        controls = HttpServer(control.create_app(twin.faults, Grants(twin.state, settings.project_number)), https=False)
         ports: dict[str, int] = {
             "proxy": await _start_known(started, twin.state, "proxy", proxy, settings.port),
             "control": await _start_known(started, twin.state, "control", controls, settings.control_port),

@@ -54,7 +54,7 @@ class Service(grpc.GenericRpcHandler):
 class _NotServed(grpc.GenericRpcHandler):
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
         return grpc.unary_unary_rpc_method_handler(
-            _refusing(Refused("UNIMPLEMENTED", f"{call_name(details.method)} is not served by gcp_emulator."))
+            refusing(Refused("UNIMPLEMENTED", f"{call_name(details.method)} is not served by gcp_emulator."))
         )
 
 
@@ -79,7 +79,7 @@ class Authentication(grpc.aio.ServerInterceptor):
                 else "had invalid authentication credentials."
             )
             return grpc.unary_unary_rpc_method_handler(
-                _refusing(Refused("UNAUTHENTICATED", f"Request {how} {_CREDENTIALS}"))
+                refusing(Refused("UNAUTHENTICATED", f"Request {how} {_CREDENTIALS}"))
             )
         CALLER.set(caller)
         return await continuation(details)
@@ -191,7 +191,9 @@ def _handler(method: Method) -> grpc.RpcMethodHandler[Any, Any]:
     return grpc.unary_unary_rpc_method_handler(behave, reads, writes)
 
 
-def _refusing(refused: Refused) -> Behaviour:
+def refusing(refused: Refused) -> Behaviour:
+    """A method that always answers so."""
+
     async def refuse(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         await abort(context, refused)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-Backend = Literal["grpc", "rest", "storage", "registry", "tokens", "ingress"]
+Backend = Literal["grpc", "rest", "storage", "registry", "tokens", "ingress", "management"]
 
 _REGION = r"[a-z]+-[a-z]+\d+"
 _MULTI_REGION = r"us|europe|asia"
@@ -17,6 +17,7 @@ _HOSTS: tuple[tuple[str, Backend | None, Backend | None], ...] = (
     (r"storage\.googleapis\.com", None, "storage"),
     (rf"(?:{_REGION}|{_MULTI_REGION})-docker\.pkg\.dev", None, "registry"),
     (r"(?:oauth2|www)\.googleapis\.com", None, "tokens"),
+    (r"(?:artifactregistry|cloudresourcemanager|iam|secretmanager|serviceusage)\.googleapis\.com", None, "management"),
     (r"[a-z0-9.-]+\.run\.app", None, "ingress"),
 )
 _GOOGLES = ("googleapis.com", "google.com", "google.internal", "googleusercontent.com", "pkg.dev", "gcr.io", "run.app")

@@ -12,6 +12,7 @@ from gcp_emulator import registry_errors as errors
 from gcp_emulator.public_images import is_public
 from gcp_emulator.registry_errors import RegistryError
 from gcp_emulator.registry_names import ImageName, parse
+from gcp_emulator.repositories import Repositories
 from gcp_emulator.twin import Twin
 
 _LIFETIME = 3600
@@ -21,6 +22,7 @@ _TOKEN_USERS = ("oauth2accesstoken", "_token", "_dcgcloud_token")  # the others 
 class Access:
     def __init__(self, twin: Twin) -> None:
         self._twin = twin
+        self._repositories = Repositories(twin.settings, twin.state, twin.clock)
 
     def caller(self, request: Request) -> str:
         """E-mail address of the account. Raises RegistryError: UNAUTHORIZED, with the way to a token."""
@@ -45,10 +47,9 @@ class Access:
 
     def check(self, image: ImageName, action: str) -> None:
         """Whether the repository is one of ours, and there. action: `download` or `upload`. Raises RegistryError."""
-        settings = self._twin.settings
-        if image.project != settings.project:
+        if image.project != self._twin.settings.project:
             raise errors.denied(action, image.resource, anonymous=False)
-        if image.repository not in settings.repositories:
+        if not self._repositories.has(image.location, image.repository):
             raise errors.no_repository(image.repository)
 
     def _only_public(self, host: str, scope: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from starlette.responses import JSONResponse, Response
 
 from gcp_emulator.faults import Fault
+from gcp_emulator.run_errors import Refused
 
 _CODES = {"PERMISSION_DENIED": "DENIED", "RESOURCE_EXHAUSTED": "TOOMANYREQUESTS", "UNAUTHENTICATED": "UNAUTHORIZED"}
 
@@ -27,6 +28,11 @@ class RegistryError(Exception):
 
 def fault_response(fault: Fault, words: str) -> Response:
     return RegistryError(fault.http_status, _CODES.get(fault.code, fault.code), words).response()
+
+
+def disabled(refused: Refused) -> Response:
+    """The API is not enabled."""
+    return RegistryError(403, "DENIED", refused.message).response()
 
 
 def denied(action: str, resource: str, *, anonymous: bool) -> RegistryError:

@@ -67,6 +67,7 @@ _SERVICES, _REVISIONS = "/google.cloud.run.v2.Services/", "/google.cloud.run.v2.
 _OPERATIONS = "/google.longrunning.Operations/"
 _BUILDS = "/google.devtools.cloudbuild.v1.CloudBuild/"
 _LOGGING = "/google.logging.v2.LoggingServiceV2/"
+_LOCATIONS = "/google.cloud.location.Locations/"
 
 RUN = (
     Rule("POST", f"/v2/{{parent={_PLACE}}}/services", f"{_SERVICES}CreateService", "service"),
@@ -84,6 +85,7 @@ RUN = (
     Rule("GET", f"/v2/{{name={_OPERATION}}}", f"{_OPERATIONS}GetOperation"),
     Rule("DELETE", f"/v2/{{name={_OPERATION}}}", f"{_OPERATIONS}DeleteOperation"),
     Rule("POST", f"/v2/{{name={_OPERATION}}}:wait", f"{_OPERATIONS}WaitOperation", "*"),
+    Rule("GET", "/v1/{name=projects/*}/locations", f"{_LOCATIONS}ListLocations"),
 )
 CLOUD_BUILD = (
     Rule("POST", "/v1/projects/{project_id}/builds", f"{_BUILDS}CreateBuild", "build"),

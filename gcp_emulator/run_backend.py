@@ -12,6 +12,8 @@ import httpx
 from starlette.types import ASGIApp
 
 from gcp_emulator import ingress
+from gcp_emulator.api_gate import GrpcGate
+from gcp_emulator.grants import Grants
 from gcp_emulator.grpc_server import Authentication, FaultInjection, GrpcServer, Service
 from gcp_emulator.operations import Operations
 from gcp_emulator.run_buckets import Buckets
@@ -151,5 +153,6 @@ def cloud_run(
 def grpc_server(twin: Twin, services: Sequence[Service]) -> GrpcServer:
     """For the services of every part of the twin that speaks gRPC."""
     number = twin.settings.project_number
-    guards = (Authentication(twin.tokens.caller_of), FaultInjection(twin.faults, twin.clock, number))
+    gate = GrpcGate(Grants(twin.state, number))
+    guards = (Authentication(twin.tokens.caller_of), gate, FaultInjection(twin.faults, twin.clock, number))
     return GrpcServer(services, guards)

@@ -27,6 +27,9 @@ class Secrets:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
 
+    def has(self, secret: str) -> bool:
+        return self._folder is not None and not _leaves(secret) and (self._folder / secret).exists()
+
     def value(self, secret: str, version: str) -> str:
         """One line break at its end is the editor's. Raises SecretMissing."""
         name = short(secret)

@@ -12,12 +12,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gcp_emulator.api_gate import HttpGate
 from gcp_emulator.clock import Clock
 from gcp_emulator.faults import Fault, Faults
+from gcp_emulator.grants import Grants
 from gcp_emulator.http_faults import HttpFaults
+from gcp_emulator.run_errors import Refused
 from gcp_emulator.state import State
 from gcp_emulator.storage_batch import batch
-from gcp_emulator.storage_buckets import Buckets
+from gcp_emulator.storage_buckets import Buckets, Holds, holds_all
 from gcp_emulator.storage_call import Call, Handler, json_response
 from gcp_emulator.storage_errors import (
     NotModified,
@@ -58,14 +61,16 @@ def create_app(
     uploads = Uploads(store)
     uploads.forget_old()
     store.sweep()
-    storage = Storage(served(store, uploads), authorised)
-    storage.app = HttpFaults(storage.serve, faults, clock, _faulty, project_number)
+    grants = Grants(state, project_number)
+    storage = Storage(served(store, uploads, grants.holds), authorised)
+    gated = HttpGate(storage.serve, grants, _disabled)
+    storage.app = HttpFaults(gated, faults, clock, _faulty, project_number)
     return storage.app
 
 
-def served(store: Store, uploads: Uploads) -> dict[str, Handler]:
+def served(store: Store, uploads: Uploads, holds: Holds = holds_all) -> dict[str, Handler]:
     """What there is, by the method's name."""
-    buckets, objects = Buckets(store), Objects(store)
+    buckets, objects = Buckets(store, holds), Objects(store)
     return {
         "storage.buckets.delete": buckets.delete,
         "storage.buckets.get": buckets.get,
@@ -176,3 +181,7 @@ def _refusal(error: StorageError, matched: Matched | None, request: Request) -> 
 def _faulty(fault: Fault, words: str) -> Response:
     error = StorageError(fault.http_status, _REASONS.get(fault.http_status, "backendError"), words)
     return json_response(error.body(), error.status)
+
+
+def _disabled(refused: Refused) -> Response:
+    return json_response(StorageError(403, "accessNotConfigured", refused.message).body(), 403)

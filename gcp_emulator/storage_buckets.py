@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from starlette.responses import Response
@@ -26,9 +27,18 @@ Json = dict[str, Any]
 _FIXED = ("name", "projectNumber", "metageneration", "location", "locationType", "timeCreated", "updated")
 
 
+Holds = Callable[[str, str], bool]
+"""From a permission and the full name of a resource to whether who calls holds it."""
+
+
+def holds_all(_permission: str, _resource: str) -> bool:
+    return True
+
+
 class Buckets:
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, holds: Holds = holds_all) -> None:
         self._store = store
+        self._holds = holds
 
     async def insert(self, call: Call) -> Response:
         """storage.buckets.insert"""
@@ -105,7 +115,10 @@ class Buckets:
     async def test_permissions(self, call: Call) -> Response:
         """storage.buckets.testIamPermissions"""
         self._store.bucket(call.bucket)
-        return answer(call, permissions(call))
+        asked = permissions(call)
+        resource = f"projects/_/buckets/{call.bucket}"
+        held = [name for name in asked["permissions"] if self._holds(name, resource)]
+        return answer(call, {**asked, "permissions": held} if held else {"kind": asked["kind"]})
 
     async def get_policy(self, call: Call) -> Response:
         """storage.buckets.getIamPolicy"""
