@@ -47,6 +47,7 @@ class Claim:
         tries: int | None = None,
         **facts: Any,
     ) -> None:
+        serving: bool = False,
         """Write what changed.
 
         Args:
@@ -55,6 +56,7 @@ class Claim:
             delay: seconds until the project is looked at again.
             facts: fields of `Facts`.
 
+            serving: as `Store.save`.
         Raises:
             NewerWish: it was written, but a newer wish waits.
             LostOwnership, Unavailable: as `Store.save`.
@@ -66,7 +68,7 @@ class Claim:
             facts["told"] = (*told, once)[-_CAUSES_REMEMBERED:]
         row = self._moved(phase or self.row.phase, facts)
         row = replace(row, due=self.now() + delay, tries=row.tries if tries is None else tries)
-        saved = await self._desk.store.save(row, events, now=self.now())
+        saved = await self._desk.store.save(row, events, now=self.now(), serving=serving)
         self.row = saved
         self._desk.board.put([saved])
         if saved.generation != row.generation:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from cloud_manager.deployment import Deployment, Facts, Phase, Want
+from cloud_manager.deployment import Deployment, Facts, Phase, Pinned, Want
 from cloud_manager.targets.target import Observation
 from image_builder.contract import BuildRequest, BuildState, BuildStatus, ImageReference, Problem
 
@@ -40,6 +40,13 @@ class Poll:
 @dataclass(frozen=True, slots=True)
 class UsePrebuilt:
     """The file names an image: nothing to build."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsePinned:
+    """A rollback says which image: nothing to build."""
+
+    pinned: Pinned
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +125,14 @@ def taken_up(row: Deployment, now: float) -> Deployment:
     return replace(row, facts=facts.model_copy(update=fresh | {"images_lost": 0}))
 
 
-def next_for_image(facts: Facts, request: BuildRequest | None) -> Recall | Ask | Poll | UsePrebuilt | None:
+def next_for_image(
+    facts: Facts, request: BuildRequest | None, pinned: Pinned | None = None
+) -> Recall | Ask | Poll | UsePrebuilt | UsePinned | None:
     """What is needed to know the image of this generation; None once it is known.
 
     Args:
-        request: what the builder is to be asked; None for a prebuilt image, and once the image is known.
+        request: what the builder is to be asked; None where nothing is built, and once the image is known.
+        pinned: what a rollback brings back.
     """
     if request is not None and facts.asking not in (None, request):
         return Recall(facts.asking)
@@ -130,6 +140,8 @@ def next_for_image(facts: Facts, request: BuildRequest | None) -> Recall | Ask |
         return None
     if facts.stage == "asked" and facts.build_id is not None:
         return Poll(facts.build_id)
+    if pinned is not None:
+        return UsePinned(pinned)
     return UsePrebuilt() if request is None else Ask(request)
 
 
@@ -163,9 +175,20 @@ def after_look(row: Deployment, revision: str, seen: Observation) -> Settle | Wa
     return Apply(healing=is_settled(row))
 
 
-def is_built_again(facts: Facts, problem: Problem) -> bool:
+def is_built_again(row: Deployment, problem: Problem) -> bool:
     """Whether a target's refusal says that the builder has cleared away what it built; a few times that is mended."""
-    return facts.image is not None and problem.code in _GONE and facts.images_lost < MOST_LOST_IMAGES
+    facts = row.facts
+    known = facts.image is not None and facts.images_lost < MOST_LOST_IMAGES
+    return known and row.pinned is None and problem.code in _GONE
+
+
+def told_of_rollback(row: Deployment, problem: Problem) -> Problem:
+    """A refusal in the words of a rollback: an image that is gone is not built again, for the files are of today."""
+    if row.pinned is None or problem.code not in _GONE:
+        return problem
+    cause = f"the image of revision {row.pinned.revision} is gone: {problem.cause}"
+    fix = "Roll back to another revision, or start the project: its image is then built from the files of today"
+    return Problem(code="image_gone", cause=cause, fix=fix)
 
 
 def is_settled(row: Deployment) -> bool:
@@ -173,11 +196,20 @@ def is_settled(row: Deployment) -> bool:
     return row.phase is Phase.RUNNING and row.facts.settled_generation == row.generation
 
 
-def next_leftover(facts: Facts, target: str) -> Recall | LetGo | Look | None:
-    """What an earlier wish left behind, cleared away once the present one runs on `target`."""
-    if facts.image_uri is not None and facts.asking is not None:
+def phase_unseen(row: Deployment) -> Phase:
+    """The word while the place where it ran does not answer. One look may miss; what two in a row miss is away."""
+    return Phase.PREPARING if row.phase is Phase.RUNNING and row.tries > 0 else row.phase
+
+
+def next_leftover(facts: Facts, target: str, *, pinned: bool = False) -> Recall | LetGo | Look | None:
+    """What an earlier wish left behind, cleared away once the present one runs on `target`.
+
+    pinned: the image is of a rollback, so no build that is noted serves the present wish.
+    """
+    unbuilt = pinned or facts.image_uri is not None
+    if unbuilt and facts.asking is not None:
         return Recall(facts.asking)
-    if facts.image_uri is not None and facts.build_id is not None:
+    if unbuilt and facts.build_id is not None:
         return LetGo(facts.build_id)
     return next((Look(name) for name in facts.placed_on if name != target), None)
 

@@ -75,6 +75,8 @@ class Facts(BaseModel):
     image: ImageReference | None = None
     image_uri: str | None = None
     """Set instead of `image` when the file names a prebuilt image."""
+    resolved_uri: str | None = None
+    """What `image_uri` was found to mean: the same image by its digest."""
     revision: str | None = None
     """The revision that was last asked of the target."""
     url: str | None = None
@@ -101,9 +103,19 @@ class Facts(BaseModel):
     """What the history has said already of this generation, so that it is not said again."""
 
 
+class Pinned(BaseModel):
+    """What a rollback brings back: an earlier revision with the image that it had. Nothing is read or built for it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    revision: str
+    image: ImageReference | None = None
+    image_uri: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """One row. Times are Unix seconds. `/start` and `/stop` write want, generation, spec; the controller the rest."""
+    """One row. Times are Unix seconds. The wishes write want, generation, spec, pinned; the controller the rest."""
 
     key: Key
     want: Want
@@ -119,6 +131,8 @@ class Deployment:
     tries: int
     created: float
     updated: float
+    pinned: Pinned | None = None
+    """Set by a rollback; None where the project's files say what is wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +144,7 @@ class Event:
     time: float
     generation: int
     kind: str
-    """e.g. `start`, `stop`, `note`, `phase`, `build`, `target`, `error`, `retry`"""
+    """e.g. `start`, `stop`, `rollback`, `note`, `phase`, `build`, `target`, `error`, `retry`"""
     message: str
     problem: Problem | None = None
 

@@ -55,6 +55,13 @@ class NotFound(DeployError):
     http_status = 404
 
 
+class Conflict(DeployError):
+    """The call is right, but the project is not in a state for it."""
+
+    code = "conflict"
+    http_status = 409
+
+
 class InvalidSpec(DeployError):
     """deployment.yaml or the files it names are not right. `findings` says where, in the order of the file."""
 
@@ -85,6 +92,10 @@ class Unavailable(DeployError):
     code = "unavailable"
     http_status = 503
     retryable = True
+
+
+class PlaceUnavailable(Unavailable):
+    """Where services run does not answer: nobody can say that they run."""
 
 
 class BuilderUnavailable(Unavailable):

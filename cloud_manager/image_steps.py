@@ -16,6 +16,8 @@ from image_builder.contract import BuildRequest, BuildStatus
 
 log = logging.getLogger(__name__)
 
+_NO_URI: dict[str, Any] = {"image_uri": None, "resolved_uri": None}
+
 
 class ImageSteps:
     def __init__(self, builder: Builder) -> None:
@@ -85,7 +87,7 @@ class ImageSteps:
                 built_now = claim.row.phase is Phase.BUILDING
                 news = built_now or image != claim.row.facts.image
                 events = [story.image_ready(image, status, built_now=built_now)] if news else []
-                built = asked | {"stage": "built", "image": image, "image_uri": None, "problem": None}
+                built = asked | {"stage": "built", "image": image, **_NO_URI, "problem": None}
                 await claim.save(*events, tries=0, **built)
             case decide.AskAgain(problem):
                 await claim.retry(problem, **asked | {"stage": "new"})

@@ -16,7 +16,7 @@ from cloud_manager import decide, service_steps, story
 from cloud_manager.build_request import build_request
 from cloud_manager.builder import Builder
 from cloud_manager.claim import Claim, Desk, NewerWish
-from cloud_manager.deployment import Deployment, Key, Phase, Want
+from cloud_manager.deployment import Deployment, Key, Phase, Pinned, Want
 from cloud_manager.deployment_spec import DeploymentSpec
 from cloud_manager.errors import DeployError, LostOwnership
 from cloud_manager.image_steps import ImageSteps
@@ -34,6 +34,7 @@ LATE = 60.0
 _FORGOTTEN: dict[str, Any] = {
     "image": None,
     "image_uri": None,
+    "resolved_uri": None,
     "revision": None,
     "url": None,
     "problem": None,
@@ -125,7 +126,8 @@ class Reconciler:
             await self._look_at_failed(claim, spec)
             return
         target = self._targets.get(spec.deploy.type)
-        match decide.next_for_image(claim.row.facts, await self._request(claim.row, spec, target)):
+        request = await self._request(claim.row, spec, target)
+        match decide.next_for_image(claim.row.facts, request, claim.row.pinned):
             case decide.Recall(noted):
                 await self._images.recall(claim, noted)
             case decide.Ask(wanted):
@@ -139,7 +141,9 @@ class Reconciler:
 
     async def _request(self, row: Deployment, spec: DeploymentSpec, target: Target) -> BuildRequest | None:
         """What the builder is to be asked, if anything is. In a thread: the shared disk may be slow to answer."""
-        if spec.prebuilt or row.facts.stage in ("built", "applied"):
+        if spec.prebuilt or row.pinned is not None or row.facts.stage in ("built", "applied"):
+            case decide.UsePinned(pinned):
+                await _use_pinned(claim, pinned)
             return None
         project = self._shared_root / "common" / row.key.user_id / row.key.project_id
         program = await asyncio.to_thread(program_of, project, spec, self._shared_root)
@@ -149,7 +153,7 @@ class Reconciler:
         at_rest = await service_steps.place(claim, spec, target)
         if not at_rest:
             return
-        match decide.next_leftover(claim.row.facts, target.name):
+        match decide.next_leftover(claim.row.facts, target.name, pinned=claim.row.pinned is not None):
             case decide.Recall(noted):
                 await self._images.recall(claim, noted)
             case decide.LetGo(build_id):
@@ -219,7 +223,12 @@ class Reconciler:
 async def _use_prebuilt(claim: Claim, spec: DeploymentSpec) -> None:
     uri = str(spec.build.image_uri)
     events = () if claim.row.facts.image_uri == uri else (story.prebuilt(uri),)
-    await claim.save(*events, stage="built", image=None, image_uri=uri)
+    await claim.save(*events, stage="built", image=None, image_uri=uri, resolved_uri=None)
+
+
+async def _use_pinned(claim: Claim, pinned: Pinned) -> None:
+    event = story.brought_back(pinned)
+    await claim.save(event, stage="built", image=pinned.image, image_uri=pinned.image_uri, resolved_uri=None)
 
 
 async def _note_stopped(claim: Claim) -> None:

@@ -6,24 +6,19 @@ from typing import Any
 
 from cloud_manager import decide, story
 from cloud_manager.claim import Claim
-from cloud_manager.deployment import Deployment, Facts, Phase, revision_of
+from cloud_manager.deployment import Deployment, Phase
 from cloud_manager.deployment_spec import DeploymentSpec
 from cloud_manager.errors import DeployError
+from cloud_manager.revisions import revision_wanted
 from cloud_manager.store.protocol import NewEvent
 from cloud_manager.targets.target import Observation, Target, Wanted
 
 
-def revision_wanted(spec: DeploymentSpec, facts: Facts) -> str:
-    """The revision of a generation whose image is known."""
-    image = facts.image.digest if facts.image is not None else facts.image_uri
-    if image is None:
-        raise RuntimeError("the image is not known yet")  # A defect of ours: the stage says that it is.
-    return revision_of(spec, image)
-
-
 async def place(claim: Claim, spec: DeploymentSpec, target: Target) -> bool:
     """Look at the service and take the next step with it. True if it was at rest already: nothing was written."""
-    revision = revision_wanted(spec, claim.row.facts)
+    revision = revision_wanted(claim.row)
+    if revision is None:
+        raise RuntimeError("the image is not known yet")  # A defect of ours: the stage says that it is.
     seen = await target.observe(claim.row.key)
     match decide.after_look(claim.row, revision, seen):
         case decide.Settle():
@@ -78,8 +73,11 @@ async def _apply(claim: Claim, spec: DeploymentSpec, target: Target, revision: s
         generation = claim.row.generation
         await target.apply(Wanted(claim.row.key, spec, revision, facts.image, facts.image_uri, generation))
     except DeployError as error:
-        if not decide.is_built_again(facts, error.problem):
-            raise
+        if not decide.is_built_again(claim.row, error.problem):
+            told = decide.told_of_rollback(claim.row, error.problem)
+            if told is error.problem:
+                raise
+            raise DeployError.of(told) from error
         # What follows has been told of the image that is gone: it is news again.
         fresh: dict[str, Any] = {"stage": "new", "images_lost": facts.images_lost + 1, "problem": None, "told": ()}
         await claim.save(story.image_gone(), phase=Phase.BUILDING, **fresh)
@@ -116,8 +114,8 @@ async def _settle(claim: Claim, target: Target, revision: str, seen: Observation
     event = story.unchanged() if row.phase is Phase.RUNNING else running
     facts |= {"revision": revision, "stage": "applied", "told": (), "placed_on": _with(row, target), "images_lost": 0}
     claim.note(**facts, settled_generation=row.generation)
-    left = decide.next_leftover(claim.row.facts, target.name)
-    await claim.save(event, phase=Phase.RUNNING, tries=0, delay=0.0 if left else claim.resync())
+    left = decide.next_leftover(claim.row.facts, target.name, pinned=row.pinned is not None)
+    await claim.save(event, phase=Phase.RUNNING, tries=0, delay=0.0 if left else claim.resync(), serving=True)
     return False
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cloud_manager.deployment import Deployment
+from cloud_manager.deployment import Deployment, Pinned
 from cloud_manager.store.protocol import NewEvent
 from image_builder.contract import BuildStatus, ImageReference, Problem
 
@@ -27,6 +27,11 @@ def image_gone() -> NewEvent:
 
 def prebuilt(uri: str) -> NewEvent:
     return NewEvent("build", f"nothing to build: {uri} is used as it is")
+
+
+def brought_back(pinned: Pinned) -> NewEvent:
+    image = pinned.image.digest[:19] if pinned.image is not None else pinned.image_uri
+    return NewEvent("build", f"nothing to build: revision {pinned.revision} brings its image along, {image}")
 
 
 def build_left(build_id: str) -> NewEvent:

@@ -1,4 +1,4 @@
-"""What a user may ask for. Both answers come at once: what is slow is the controller's."""
+"""What a user may ask for. The answers come at once: what is slow is the controller's."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from cloud_manager.board import Board
 from cloud_manager.clock import Clock
 from cloud_manager.deployment import Key
 from cloud_manager.deployment_spec import LoadedSpec
-from cloud_manager.errors import InvalidSpec
+from cloud_manager.errors import InvalidSpec, NotFound
 from cloud_manager.finding import Finding, summary
 from cloud_manager.reconcile import Targets
+from cloud_manager.revisions import chosen
 from cloud_manager.store.protocol import Store
 from image_builder.contract import Problem
 
@@ -54,6 +55,29 @@ class Deployments:
         row = await self._store.want_present(key, loaded, now=self._clock.now())
         self._board.put([row])
         self._controller.wake(key)
+
+    async def rollback(self, key: Key, to: str | None = None) -> None:
+        """An earlier revision shall run, spec and image as they were; nothing of the project's files is read.
+
+        Args:
+            to: the revision, or its first letters; None: the last good one before the present.
+
+        Raises:
+            NotFound: the project was never started, or has no such revision.
+            Conflict: there is nothing to go back to.
+            DeployError: code `target_unavailable`, or the target cannot meet the wish any more.
+            Unavailable: the database does not answer.
+        """
+        before = await self._store.get(key)
+        if before is None:
+            raise NotFound(f"project {key} was never started", "Start it first: what runs well is remembered")
+        revision = chosen(before, await self._store.revisions(key), to)
+        if revision.spec is not None:
+            _refuse((), self._targets.get(revision.spec.deploy.type).check(revision.spec))
+        row = await self._store.want_again(key, revision, now=self._clock.now())
+        if row is not None:
+            self._board.put([row])
+            self._controller.wake(key)
 
     async def stop(self, key: Key) -> None:
         """Nothing of the project shall be left. Repeating it, or stopping what never was started, is harmless.

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from cloud_manager.deployment import Deployment, Event, Key
 from cloud_manager.deployment_spec import LoadedSpec
+from cloud_manager.revisions import Revision
 from image_builder.contract import Problem
 
 
@@ -29,6 +30,14 @@ class Store(Protocol):
 
         The phase becomes `started`, except that a project which wants the same digest already and is on its way or
         running keeps its phase, so that a repeated `/start` shows no blip while the files are compared.
+        """
+        ...
+
+    async def want_again(self, key: Key, revision: Revision, *, now: float) -> Deployment | None:
+        """A rollback: raises the generation as `/start` does, for this revision as it was; due now, event `rollback`.
+
+        The phase becomes `started`, except that a project which is on its way to this very revision keeps its phase.
+        None for an unknown project.
         """
         ...
 
@@ -63,8 +72,13 @@ class Store(Protocol):
         """
         ...
 
-    async def save(self, deployment: Deployment, events: Sequence[NewEvent] = (), *, now: float) -> Deployment:
+    async def save(
+        self, deployment: Deployment, events: Sequence[NewEvent] = (), *, now: float, serving: bool = False
+    ) -> Deployment:
         """Write phase, facts, due and tries of an owned row, fenced by its token.
+
+        serving: the revision in its facts was seen to answer: it is remembered, and the one before it has ended. A row
+        that is `stopped` ends the one that served.
 
         If `generation` was raised meanwhile, facts are written, while the phase and due of the newer wish stay.
         Returns the row as it now is.
@@ -82,6 +96,10 @@ class Store(Protocol):
         The newest 1,000 of a project are kept. Who follows one project by the last sequence seen misses nothing; over
         all projects, with several managers, an event may become visible after one with a higher sequence.
         """
+        ...
+
+    async def revisions(self, key: Key) -> list[Revision]:
+        """Those that ran well, the newest first; `revisions.KEPT` of them are kept."""
         ...
 
     async def aclose(self) -> None: ...

@@ -11,15 +11,29 @@ from typing import Any, TypeVar
 from sqlalchemy import RowMapping, Select, insert, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from cloud_manager.deployment import Deployment, Event, Key
+from cloud_manager.deployment import Deployment, Event, Key, Phase
 from cloud_manager.deployment_spec import LoadedSpec
 from cloud_manager.errors import LostOwnership, Unavailable
+from cloud_manager.revisions import Revision
 from cloud_manager.store.faults import translated
 from cloud_manager.store.ownership import Ownership
 from cloud_manager.store.protocol import NewEvent
-from cloud_manager.store.statements import absent, event_rows, of_key, old_events, present, progress, row_of
-from cloud_manager.store.tables import deployment_of, deployments, event_of, events
-from cloud_manager.store.wishes import start_events, stop_events
+from cloud_manager.store.statements import (
+    absent,
+    again,
+    ended,
+    event_rows,
+    of_key,
+    old_events,
+    old_revisions,
+    present,
+    progress,
+    remembered,
+    revisions_of,
+    row_of,
+)
+from cloud_manager.store.tables import deployment_of, deployments, event_of, events, revision_of_row
+from cloud_manager.store.wishes import rollback_events, start_events, stop_events
 
 T = TypeVar("T")
 
@@ -53,6 +67,16 @@ class SqlStore:
             statement = present(connection.dialect.name, key, loaded, now)
             row = (await connection.execute(statement)).mappings().one()
             await _append(connection, key, row["generation"], start_events(loaded), now)
+            return deployment_of(row)
+
+        return await self._write(work)
+
+    async def want_again(self, key: Key, revision: Revision, *, now: float) -> Deployment | None:
+        async def work(connection: AsyncConnection) -> Deployment | None:
+            row = (await connection.execute(again(key, revision, now))).mappings().one_or_none()
+            if row is None:
+                return None
+            await _append(connection, key, row["generation"], rollback_events(revision), now)
             return deployment_of(row)
 
         return await self._write(work)
@@ -100,11 +124,17 @@ class SqlStore:
         finally:
             await _to_the_end(self._ownership.drop(key))
 
-    async def save(self, deployment: Deployment, events: Sequence[NewEvent] = (), *, now: float) -> Deployment:
+    async def save(
+        self, deployment: Deployment, events: Sequence[NewEvent] = (), *, now: float, serving: bool = False
+    ) -> Deployment:
         async def work(connection: AsyncConnection) -> Deployment:
             row = (await connection.execute(progress(deployment, now))).mappings().one_or_none()
             if row is None:
                 raise _lost(deployment.key)
+            if serving:
+                await _remember(connection, deployment, now)
+            elif deployment.phase is Phase.STOPPED:
+                await connection.execute(ended(deployment.key, now))
             await _append(connection, deployment.key, deployment.generation, events, now)
             return deployment_of(row)
 
@@ -127,6 +157,9 @@ class SqlStore:
         if key is not None:
             query = query.where(of_key(events, key))
         return [event_of(row) for row in await self._read(query)]
+
+    async def revisions(self, key: Key) -> list[Revision]:
+        return [revision_of_row(row) for row in await self._read(revisions_of(key))]
 
     async def aclose(self) -> None:
         self._closed = True
@@ -187,6 +220,12 @@ async def _to_the_end(work: Coroutine[Any, Any, T] | asyncio.Future[T]) -> T:
 
 def _lost(key: Key) -> LostOwnership:
     return LostOwnership(f"{key} is no longer owned by this step", "nothing to do: its new owner carries on")
+
+
+async def _remember(connection: AsyncConnection, row: Deployment, now: float) -> None:
+    await connection.execute(ended(row.key, now, other_than=row.facts.revision))
+    await connection.execute(remembered(connection.dialect.name, row, now))
+    await connection.execute(old_revisions(row.key))
 
 
 async def _append(connection: AsyncConnection, key: Key, generation: int, new: Sequence[NewEvent], now: float) -> None:

@@ -10,8 +10,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from cloud_manager.deployment import Deployment, Facts, Key, Phase, Want, digest_of
 from cloud_manager.deployment_spec import LoadedSpec
+from cloud_manager.revisions import KEPT, Revision, revision_in
 from cloud_manager.store.protocol import NewEvent
-from cloud_manager.store.tables import deployments, events, storable, to_json
+from cloud_manager.store.tables import deployments, events, revisions, storable, to_json
 from cloud_manager.store.wishes import EVENTS_KEPT, GOING_AWAY, ON_ITS_WAY, TICK
 
 
@@ -35,6 +36,7 @@ def present(dialect: str, key: Key, loaded: LoadedSpec, now: float) -> Executabl
         "spec": to_json(loaded.spec),
         "spec_digest": digest_of(loaded.spec),
         "origins": to_json(loaded.origins),
+        "pinned": None,
         "due": now,
         "tries": 0,
     }
@@ -59,12 +61,35 @@ def present(dialect: str, key: Key, loaded: LoadedSpec, now: float) -> Executabl
         "phase": case((same, old.phase), else_=Phase.STARTED.value),
         "updated": _later(now),
     }
-    # The same statement, of two classes: https://docs.sqlalchemy.org/en/20/dialects/sqlite.html#insert-on-conflict-upsert
-    statement: Any = (postgresql if dialect == "postgresql" else sqlite).insert(deployments)
-    statement = statement.values(**first, **wish)
+    statement = _insert(dialect, deployments).values(**first, **wish)
     conflict = statement.on_conflict_do_update(index_elements=["user_id", "project_id"], set_={**wish, **again})
     upsert: Executable = conflict.returning(deployments)
     return upsert
+
+
+def _insert(dialect: str, table: Table) -> Any:
+    """The same statement, of two classes: https://docs.sqlalchemy.org/en/20/dialects/sqlite.html#insert-on-conflict-upsert"""
+    return (postgresql if dialect == "postgresql" else sqlite).insert(table)
+
+
+def again(key: Key, revision: Revision, now: float) -> Executable:
+    """`revision.spec` is known."""
+    old, pinned = deployments.c, to_json(revision.pinned())
+    on_its_way = old.phase.in_([phase.value for phase in ON_ITS_WAY])
+    same = and_(old.want == Want.PRESENT.value, old.pinned == pinned, on_its_way)
+    changes = {
+        "want": Want.PRESENT.value,
+        "spec": to_json(revision.spec) if revision.spec is not None else None,
+        "spec_digest": revision.spec_digest,
+        "origins": to_json(revision.origins),
+        "pinned": pinned,
+        "generation": old.generation + 1,
+        "phase": case((same, old.phase), else_=Phase.STARTED.value),
+        "due": now,
+        "tries": 0,
+        "updated": _later(now),
+    }
+    return update(deployments).where(of_key(deployments, key)).values(changes).returning(deployments)
 
 
 def absent(key: Key, now: float) -> Executable:
@@ -115,3 +140,44 @@ def old_events(key: Key) -> Delete:
     newest_first = select(events.c.sequence).where(mine).order_by(events.c.sequence.desc())
     newest_to_go = newest_first.limit(1).offset(EVENTS_KEPT).scalar_subquery()
     return delete(events).where(mine, events.c.sequence <= newest_to_go)
+
+
+def remembered(dialect: str, row: Deployment, now: float) -> Executable:
+    """The revision in a row's facts, which serves now. One that served before keeps when it first did, and its tag."""
+    one, old = revision_in(row, now), revisions.c
+    again = {
+        "generation": one.generation,
+        "spec": to_json(one.spec) if one.spec is not None else None,
+        "spec_digest": one.spec_digest,
+        "origins": to_json(one.origins),
+        "image": to_json(one.image) if one.image is not None else None,
+        "resolved_uri": one.resolved_uri,
+        "until": None,
+    }
+    identity = {"user_id": row.key.user_id, "project_id": row.key.project_id, "revision": one.revision}
+    first = {"image_uri": one.image_uri, "first_running": one.first_running, "since": one.since}
+    since = case((old.until.is_(None), old.since), else_=one.since)
+    statement = _insert(dialect, revisions).values(**identity, **first, **again)
+    upsert: Executable = statement.on_conflict_do_update(index_elements=list(identity), set_={**again, "since": since})
+    return upsert
+
+
+def ended(key: Key, now: float, *, other_than: str | None = None) -> Executable:
+    """The revision that served until now."""
+    open_ = and_(of_key(revisions, key), revisions.c.until.is_(None))
+    if other_than is not None:
+        open_ = and_(open_, revisions.c.revision != other_than)
+    return update(revisions).where(open_).values(until=now)
+
+
+def revisions_of(key: Key) -> Select[Any]:
+    """The newest first."""
+    columns = revisions.c
+    return select(revisions).where(of_key(revisions, key)).order_by(columns.since.desc(), columns.generation.desc())
+
+
+def old_revisions(key: Key) -> Delete:
+    """Deletes all but the newest `KEPT` revisions of a project."""
+    mine = of_key(revisions, key)
+    newest = select(revisions.c.revision).where(mine).order_by(revisions.c.since.desc()).limit(KEPT)
+    return delete(revisions).where(mine, revisions.c.revision.not_in(newest))

@@ -1,4 +1,4 @@
-"""The two tables, and the way between their rows and the manager's own types. Pure."""
+"""The tables, and the way between their rows and the manager's own types. Pure."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import BigInteger, Column, Double, Index, Integer, MetaData, RowMapping, Table, Text
 
-from cloud_manager.deployment import Deployment, Event, Facts, Key, Phase, Want
+from cloud_manager.deployment import Deployment, Event, Facts, Key, Phase, Pinned, Want
 from cloud_manager.deployment_spec import DeploymentSpec
-from image_builder.contract import Problem
+from cloud_manager.revisions import Revision
+from image_builder.contract import ImageReference, Problem
 
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
 """The newest revision in `migrations/versions`; a test holds the two together."""
 
 VERSION_TABLE = "cloud_deploy_version"
@@ -44,6 +45,7 @@ deployments = Table(
     Column("tries", BigInteger, nullable=False),
     Column("created", Double, nullable=False),
     Column("updated", Double, nullable=False),
+    Column("pinned", Text),
     Index("deployments_due", "due"),
     Index("deployments_updated", "updated"),
 )
@@ -61,6 +63,24 @@ events = Table(
     Column("problem", Text),
     Index("events_of_project", "user_id", "project_id", "sequence"),
     sqlite_autoincrement=True,
+)
+
+revisions = Table(
+    "revisions",
+    metadata,
+    Column("user_id", _KEY, primary_key=True),
+    Column("project_id", _KEY, primary_key=True),
+    Column("revision", _KEY, primary_key=True),
+    Column("generation", BigInteger, nullable=False),
+    Column("spec", Text),
+    Column("spec_digest", Text, nullable=False),
+    Column("origins", Text, nullable=False),
+    Column("image", Text),
+    Column("image_uri", Text),
+    Column("resolved_uri", Text),
+    Column("first_running", Double, nullable=False),
+    Column("since", Double, nullable=False),
+    Column("until", Double),
 )
 
 
@@ -102,6 +122,7 @@ def deployment_of(row: RowMapping) -> Deployment:
         tries=row["tries"],
         created=float(row["created"]),
         updated=float(row["updated"]),
+        pinned=_read(Pinned, row["pinned"]),
     )
 
 
@@ -114,6 +135,23 @@ def event_of(row: RowMapping) -> Event:
         kind=row["kind"],
         message=row["message"],
         problem=_read(Problem, row["problem"]),
+    )
+
+
+def revision_of_row(row: RowMapping) -> Revision:
+    """The revision in a row of `revisions`."""
+    return Revision(
+        revision=row["revision"],
+        generation=row["generation"],
+        spec=_read(DeploymentSpec, row["spec"]),
+        spec_digest=row["spec_digest"],
+        origins=json.loads(row["origins"]),
+        image=_read(ImageReference, row["image"]),
+        image_uri=row["image_uri"],
+        resolved_uri=row["resolved_uri"],
+        first_running=float(row["first_running"]),
+        since=float(row["since"]),
+        until=None if row["until"] is None else float(row["until"]),
     )
 
 

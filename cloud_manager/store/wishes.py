@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cloud_manager.deployment import Phase
 from cloud_manager.deployment_spec import LoadedSpec
+from cloud_manager.revisions import Revision
 from cloud_manager.store.protocol import NewEvent
 
 ON_ITS_WAY = (Phase.STARTED, Phase.BUILDING, Phase.PREPARING, Phase.RUNNING)
@@ -22,6 +23,12 @@ TICK = 1e-6
 def start_events(loaded: LoadedSpec) -> list[NewEvent]:
     message = f"start asked for: deploy.type {loaded.spec.deploy.type}"
     return [NewEvent("start", message), *(NewEvent("note", note) for note in loaded.notes)]
+
+
+def rollback_events(revision: Revision) -> list[NewEvent]:
+    image = revision.image.digest[:19] if revision.image is not None else revision.pinned().image_uri
+    what = f"revision {revision.revision} of generation {revision.generation} (image {image})"
+    return [NewEvent("rollback", f"rollback asked for: {what} as it was; nothing is read or built")]
 
 
 def stop_events() -> list[NewEvent]:

@@ -12,6 +12,7 @@ from cloud_manager.controller import Controller
 from cloud_manager.deployment import Deployment, Key, Phase
 from cloud_manager.deployment_spec import DeploymentSpec, LoadedSpec
 from cloud_manager.errors import TargetError
+from cloud_manager.revisions import chosen
 from cloud_manager.targets.target import Target
 from tests.fakes.builder import FakeBuilder, Workshop
 from tests.fakes.clock import ManualClock
@@ -95,6 +96,10 @@ class Stage:
 
     async def start(self, wanted: DeploymentSpec | None = None, key: Key = KEY) -> None:
         await self.wishes.want_present(key, LoadedSpec(wanted or spec()), now=self.clock.now())
+
+    async def rollback(self, to: str | None = None, key: Key = KEY) -> None:
+        revision = chosen(self.row(key), await self.wishes.revisions(key), to)
+        await self.wishes.want_again(key, revision, now=self.clock.now())
 
     async def stop(self, key: Key = KEY) -> None:
         await self.wishes.want_absent(key, now=self.clock.now())

@@ -27,6 +27,22 @@ async def is_updated(stage: MortalStage) -> None:
     await stage.settle()
 
 
+async def is_rolled_back(stage: MortalStage) -> None:
+    await is_updated(stage)
+    await stage.rollback()
+    await stage.settle()
+
+
+async def is_rolled_back_while_it_builds(stage: MortalStage) -> None:
+    await stage.start()
+    await stage.settle()
+    stage.change_files("v2")
+    await stage.start()
+    await stage.steps(2)
+    await stage.rollback()
+    await stage.settle()
+
+
 async def is_started_twice(stage: MortalStage) -> None:
     await stage.start()
     await stage.settle()
@@ -108,6 +124,8 @@ class Case:
 CASES = [
     Case(comes_up, running=True, starts=1),
     Case(is_updated, running=True, starts=2),
+    Case(is_rolled_back, running=True, starts=3),
+    Case(is_rolled_back_while_it_builds, running=True, starts=1, same_story=False),
     Case(is_started_twice, running=True, starts=1),
     Case(moves_to_another_target, running=True, starts=2),
     Case(is_healed, running=True, starts=2),

@@ -15,14 +15,16 @@ import pytest
 from cloud_manager.clock import SystemClock
 from cloud_manager.deployment import Deployment, Facts, Key, Phase, Want, digest_of
 from cloud_manager.errors import LostOwnership, Unavailable
+from cloud_manager.revisions import KEPT
 from cloud_manager.store.open import open_store
 from cloud_manager.store.protocol import NewEvent, Store
 from cloud_manager.store.wishes import EVENTS_KEPT
-from image_builder.contract import Problem
+from image_builder.contract import ImageReference, Problem
 from tests.cloud_manager.storing import KEY, loaded, moved
 from tests.fakes.memory_store import MemoryStore
 
 OTHER = Key("7", "43")
+IMAGE = ImageReference(repository="builds/a", digest="sha256:" + "0" * 64, size=1)
 PROBLEM = Problem(code="port_in_use", cause="port 80 is taken", fix="choose another", retryable=False)
 
 
@@ -286,6 +288,91 @@ async def test_a_log_line_with_odd_bytes_does_not_stop_a_deployment(store: Store
     [event] = await store.events(KEY)
     assert event.message.startswith("nul ")
     assert event.message.endswith("한글 🚀, quote ' \" %s :x")
+
+
+async def ran(store: Store, name: str, *, now: float, **facts: object) -> None:
+    """The wish of this name comes to run."""
+    await store.want_present(KEY, loaded(name), now=now)
+    async with store.own(KEY) as row:
+        assert row
+        known = Facts.model_validate({"revision": name, "image": IMAGE, **facts})
+        await store.save(replace(row, phase=Phase.RUNNING, facts=known), now=now + 1, serving=True)
+
+
+async def test_what_ran_well_is_remembered_with_all_that_it_takes_to_run_it_again(store: Store) -> None:
+    await ran(store, "one", now=10.0)
+    await ran(store, "two", now=20.0, image=None, image_uri="r/two:1", resolved_uri=f"r/two@{IMAGE.digest}")
+    two, one = await store.revisions(KEY)
+    assert (one.revision, one.generation, one.spec, one.image) == ("one", 1, loaded("one").spec, IMAGE)
+    assert (one.origins, one.spec_digest) == (loaded().origins, digest_of(loaded("one").spec))
+    assert (one.first_running, one.since, one.until) == (11.0, 11.0, 21.0)
+    assert (two.image, two.image_uri, two.resolved_uri) == (None, "r/two:1", f"r/two@{IMAGE.digest}")
+    assert (two.since, two.until) == (21.0, None)
+    assert two.pinned().image_uri == two.resolved_uri, "a tag may mean another image by now"
+    assert await store.revisions(OTHER) == []
+
+
+async def test_a_revision_that_runs_again_is_one_row_and_the_newest(store: Store) -> None:
+    for number, name in enumerate(("one", "two", "one", "one")):
+        await ran(store, name, now=10.0 * number)
+    one, two = await store.revisions(KEY)
+    assert (one.revision, one.generation, one.first_running, one.since, one.until) == ("one", 4, 1.0, 21.0, None)
+    assert (two.revision, two.until) == ("two", 21.0)
+
+
+async def test_a_stopped_project_serves_no_revision(store: Store) -> None:
+    await ran(store, "one", now=10.0)
+    await store.want_absent(KEY, now=20.0)
+    assert (await store.revisions(KEY))[0].until is None, "it serves until it is gone"
+    async with store.own(KEY) as row:
+        assert row
+        await store.save(moved(row, Phase.STOPPED), now=30.0)
+    assert (await store.revisions(KEY))[0].until == 30.0
+
+
+async def test_revisions_do_not_grow_for_ever(store: Store) -> None:
+    for number in range(KEPT + 2):
+        await ran(store, f"r{number}", now=10.0 * number)
+    kept = [one.revision for one in await store.revisions(KEY)]
+    assert (len(kept), kept[0], kept[-1]) == (KEPT, f"r{KEPT + 1}", "r2")
+
+
+async def test_an_earlier_owner_remembers_nothing(store: Store) -> None:
+    await store.want_present(KEY, loaded(), now=1.0)
+    async with store.own(KEY) as old:
+        pass
+    async with store.own(KEY):
+        assert old
+        with pytest.raises(LostOwnership):
+            await store.save(replace(old, facts=Facts(revision="x")), now=2.0, serving=True)
+    assert await store.revisions(KEY) == []
+
+
+async def test_a_rollback_is_a_wish_for_spec_and_image_as_they_were(store: Store) -> None:
+    await ran(store, "one", now=10.0)
+    await ran(store, "two", now=20.0)
+    one = (await store.revisions(KEY))[1]
+    row = await store.want_again(KEY, one, now=30.0)
+    assert row
+    assert row == await store.get(KEY)
+    assert (row.want, row.generation, row.phase, row.due) == (Want.PRESENT, 3, Phase.STARTED, 30.0)
+    assert (row.spec, row.spec_digest, row.pinned) == (one.spec, one.spec_digest, one.pinned())
+    assert (await store.events(KEY))[-1].kind == "rollback"
+    started = await store.want_present(KEY, loaded("two"), now=40.0)
+    assert started.pinned is None, "a start is about the files again"
+    assert await store.want_again(OTHER, one, now=50.0) is None
+
+
+async def test_a_repeated_rollback_shows_no_blip(store: Store) -> None:
+    await ran(store, "one", now=10.0)
+    one = (await store.revisions(KEY))[0]
+    await store.want_again(KEY, one, now=20.0)
+    async with store.own(KEY) as row:
+        assert row
+        await store.save(moved(row, Phase.PREPARING), now=21.0)
+    again = await store.want_again(KEY, one, now=22.0)
+    assert again
+    assert (again.phase, again.generation) == (Phase.PREPARING, 3)
 
 
 async def test_cancelled_steps_leave_the_store_whole(store: Store) -> None:

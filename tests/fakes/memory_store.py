@@ -12,8 +12,17 @@ from dataclasses import dataclass, field, replace
 from cloud_manager.deployment import Deployment, Event, Facts, Key, Phase, Want, digest_of
 from cloud_manager.deployment_spec import LoadedSpec
 from cloud_manager.errors import DeployError, LostOwnership
+from cloud_manager.revisions import KEPT, Revision, revision_in
 from cloud_manager.store.protocol import NewEvent
-from cloud_manager.store.wishes import EVENTS_KEPT, GOING_AWAY, ON_ITS_WAY, TICK, start_events, stop_events
+from cloud_manager.store.wishes import (
+    EVENTS_KEPT,
+    GOING_AWAY,
+    ON_ITS_WAY,
+    TICK,
+    rollback_events,
+    start_events,
+    stop_events,
+)
 
 
 @dataclass
@@ -23,6 +32,8 @@ class Memory:
     rows: dict[Key, Deployment] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     sequence: int = 0
+    revisions: dict[Key, list[Revision]] = field(default_factory=dict)
+    """The newest first."""
     owned: set[Key] = field(default_factory=set)
 
 
@@ -42,7 +53,13 @@ class MemoryStore:
     async def want_present(self, key: Key, loaded: LoadedSpec, *, now: float) -> Deployment:
         self._check()
         old, digest = self.memory.rows.get(key), digest_of(loaded.spec)
-        wish = {"want": Want.PRESENT, "spec": loaded.spec, "spec_digest": digest, "origins": dict(loaded.origins)}
+        wish = {
+            "want": Want.PRESENT,
+            "spec": loaded.spec,
+            "spec_digest": digest,
+            "origins": dict(loaded.origins),
+            "pinned": None,
+        }
         if old is None:
             row = Deployment(key=key, generation=1, phase=Phase.STARTED, facts=Facts(), token=0, due=now, tries=0,
                              created=now, updated=now, **wish)  # type: ignore[arg-type]  # fmt: skip
@@ -51,6 +68,19 @@ class MemoryStore:
             row = self._raised(replace(old, phase=old.phase if same else Phase.STARTED, **wish), now)  # type: ignore[arg-type]
         self.memory.rows[key] = row
         self._append(key, row.generation, start_events(loaded), now)
+        return row
+
+    async def want_again(self, key: Key, revision: Revision, *, now: float) -> Deployment | None:
+        self._check()
+        old, pinned = self.memory.rows.get(key), revision.pinned()
+        if old is None:
+            return None
+        same = old.want is Want.PRESENT and old.pinned == pinned and old.phase in ON_ITS_WAY
+        phase = old.phase if same else Phase.STARTED
+        wish = replace(old, want=Want.PRESENT, phase=phase, spec=revision.spec, spec_digest=revision.spec_digest,
+                       origins=dict(revision.origins), pinned=pinned)  # fmt: skip
+        row = self.memory.rows[key] = self._raised(wish, now)
+        self._append(key, row.generation, rollback_events(revision), now)
         return row
 
     async def want_absent(self, key: Key, *, now: float) -> Deployment | None:
@@ -103,7 +133,9 @@ class MemoryStore:
         self.memory.owned.difference_update(self._tokens)
         self._tokens.clear()
 
-    async def save(self, deployment: Deployment, events: Sequence[NewEvent] = (), *, now: float) -> Deployment:
+    async def save(
+        self, deployment: Deployment, events: Sequence[NewEvent] = (), *, now: float, serving: bool = False
+    ) -> Deployment:
         self._check()
         key, old = deployment.key, self.memory.rows[deployment.key]
         if not deployment.token == old.token == self._tokens.get(key):
@@ -112,6 +144,10 @@ class MemoryStore:
         if deployment.generation == old.generation:
             row = replace(row, phase=deployment.phase, due=deployment.due, tries=deployment.tries)
         self.memory.rows[key] = row
+        if serving:
+            self._remember(key, revision_in(deployment, now))
+        elif deployment.phase is Phase.STOPPED:
+            self._end(key, now)
         self._append(key, deployment.generation, events, now)
         return row
 
@@ -124,8 +160,24 @@ class MemoryStore:
         rows = [event for event in self.memory.events if event.sequence > after and key in (None, event.key)]
         return rows[:limit]
 
+    async def revisions(self, key: Key) -> list[Revision]:
+        self._check()
+        return list(self.memory.revisions.get(key, []))
+
     async def aclose(self) -> None:
         self.lose_everything()
+
+    def _remember(self, key: Key, new: Revision) -> None:
+        old = next((one for one in self.memory.revisions.get(key, []) if one.revision == new.revision), new)
+        since = old.since if old.until is None else new.since
+        new = replace(new, first_running=old.first_running, since=since, image_uri=old.image_uri)
+        self._end(key, new.since)
+        known = self.memory.revisions[key]
+        self.memory.revisions[key] = [new, *(one for one in known if one.revision != new.revision)][:KEPT]
+
+    def _end(self, key: Key, now: float) -> None:
+        known = self.memory.revisions.get(key, [])
+        self.memory.revisions[key] = [replace(one, until=now) if one.until is None else one for one in known]
 
     def _check(self) -> None:
         if self.failing:
