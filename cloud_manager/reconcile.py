@@ -136,14 +136,14 @@ class Reconciler:
                 await self._images.poll(claim, build_id)
             case decide.UsePrebuilt():
                 await _use_prebuilt(claim, spec)
+            case decide.UsePinned(pinned):
+                await _use_pinned(claim, pinned)
             case None:
                 await self._make_running(claim, spec, target)
 
     async def _request(self, row: Deployment, spec: DeploymentSpec, target: Target) -> BuildRequest | None:
         """What the builder is to be asked, if anything is. In a thread: the shared disk may be slow to answer."""
         if spec.prebuilt or row.pinned is not None or row.facts.stage in ("built", "applied"):
-            case decide.UsePinned(pinned):
-                await _use_pinned(claim, pinned)
             return None
         project = self._shared_root / "common" / row.key.user_id / row.key.project_id
         program = await asyncio.to_thread(program_of, project, spec, self._shared_root)
