@@ -7,6 +7,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from cloud_manager.deployment import Deployment, Event, Phase, Want
+from cloud_manager.drafts import Judgement
+from cloud_manager.finding import Finding
 from image_builder.contract import BuildState, BuildStatus, ImageReference, LayerProgress, Problem
 
 _EXAMPLE_IMAGE: dict[str, JsonValue] = {
@@ -147,6 +149,46 @@ class EventAnswer(Answer):
 class EventPage(Answer):
     items: tuple[EventAnswer, ...]
     next: int | None = Field(description="Give it as `after` to read on; null at the end.", examples=[118])
+
+
+class FindingAnswer(Answer):
+    """A place in deployment.yaml, and what is to be said of it. Lines and columns start at 1."""
+
+    line: int = Field(examples=[4])
+    column: int = Field(examples=[3])
+    path: str = Field(description="Dotted; empty for the file itself.", examples=["deploy.region"])
+    message: str = Field(examples=["means nothing to docker"])
+
+    @classmethod
+    def of(cls, finding: Finding) -> FindingAnswer:
+        return cls(line=finding.line, column=finding.column, path=finding.path, message=finding.message)
+
+
+class DraftAnswer(Answer):
+    """`valid`: `start` would take it. The lists are in the order of the file."""
+
+    valid: bool
+    target: str | None = Field(description="`deploy.type`; null if the file is not right.", examples=["docker"])
+    findings: tuple[FindingAnswer, ...] = Field(description="What is wrong in the text, or with files that it names.")
+    problems: tuple[Problem, ...] = Field(description="What the target cannot do.")
+    ignored: tuple[FindingAnswer, ...] = Field(description="What means nothing to the target.")
+    notes: tuple[str, ...] = Field(description="What was translated or assumed.")
+
+    @classmethod
+    def of(cls, judgement: Judgement) -> DraftAnswer:
+        return cls(
+            valid=judgement.good,
+            target=judgement.target,
+            findings=tuple(map(FindingAnswer.of, judgement.findings)),
+            problems=judgement.problems,
+            ignored=tuple(map(FindingAnswer.of, judgement.ignored)),
+            notes=judgement.notes,
+        )
+
+
+class FileAnswer(Answer):
+    text: str
+    verdict: DraftAnswer
 
 
 class TargetsAnswer(Answer):

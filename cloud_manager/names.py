@@ -51,14 +51,32 @@ def project_dir(shared_root: Path, key: Key) -> Path:
         NotFound: the user or the project has no folder, or a symbolic link leads out of `shared_root/common`.
     """
     root = _real(shared_root / "common", "the folder `common` of the shared root")
-    user = _real(root / key.user_id, f"user {key.user_id}")
-    project = _real(user / key.project_id, f"project {key.project_id} of user {key.user_id}")
-    if root not in user.parents or root not in project.parents:
+    user = _inside(root, root / key.user_id, f"user {key.user_id}")
+    project = _inside(root, user / key.project_id, f"project {key.project_id} of user {key.user_id}")
+    return shared_root / "common" / project.relative_to(root)
+
+
+def make_project_dir(shared_root: Path, key: Key) -> Path:
+    """As `project_dir`; the user's folder and the project's are made where they are missing.
+
+    Raises:
+        NotFound: there is no shared folder, or a symbolic link leads out of it.
+        OSError: they cannot be made.
+    """
+    root = _real(shared_root / "common", "the folder `common` of the shared root")
+    (root / key.user_id).mkdir(exist_ok=True)
+    (_inside(root, root / key.user_id, f"user {key.user_id}") / key.project_id).mkdir(exist_ok=True)
+    return project_dir(shared_root, key)
+
+
+def _inside(root: Path, folder: Path, what: str) -> Path:
+    real = _real(folder, what)
+    if root not in real.parents:
         raise NotFound(
-            f"the folder of project {key} is a link to a place outside the shared folder",
+            f"the folder of {what} is a link to a place outside the shared folder",
             "Put the project's files into the shared folder itself.",
         )
-    return shared_root / "common" / project.relative_to(root)
+    return real
 
 
 def _real(folder: Path, what: str) -> Path:

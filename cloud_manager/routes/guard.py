@@ -21,8 +21,9 @@ class BodyTooLarge(DeployError):
     code = "body_too_large"
     http_status = 413
 
-    def __init__(self) -> None:
-        super().__init__(f"the body is larger than {BODY_LIMIT // 1024} KiB", "Send no body: no call here needs one")
+    def __init__(self, limit: int = BODY_LIMIT) -> None:
+        fix = "Send no body: this call needs none" if limit == BODY_LIMIT else "Send less"
+        super().__init__(f"the body is larger than {limit // 1024} KiB", fix)
 
 
 def check_meant(headers: Headers) -> None:

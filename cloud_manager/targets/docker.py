@@ -64,6 +64,16 @@ def docker_target(settings: Settings, builder: Builder, clock: Clock) -> DockerT
 
 class DockerTarget:
     name = "docker"
+    ignores = (
+        "build.os",
+        "deploy.resources.gpu_type",
+        "deploy.scaling",
+        "deploy.public",
+        "deploy.region",
+        "deploy.timeout_seconds",
+        "deploy.service_account",
+        "deploy.k8s",
+    )
 
     def __init__(self, settings: Settings, engine: Engine, images: Images, clock: Clock) -> None:
         self._settings = settings

@@ -49,6 +49,21 @@ _PATIENCE = 30.0
 
 class LocalTarget:
     name = "local"
+    ignores = (
+        "build.base_image",
+        "build.image_uri",
+        "build.os",
+        "deploy.service_name",
+        "deploy.resources.cpu",
+        "deploy.resources.memory",
+        "deploy.resources.gpu_type",
+        "deploy.scaling",
+        "deploy.public",
+        "deploy.region",
+        "deploy.timeout_seconds",
+        "deploy.service_account",
+        "deploy.k8s",
+    )
 
     def __init__(self, settings: Settings, builder: Builder, clock: Clock, *, timing: Timing | None = None) -> None:
         self._settings = settings

@@ -75,6 +75,9 @@ class Target(Protocol):
     """
 
     name: str
+    ignores: tuple[str, ...]
+    """Paths of deployment.yaml that mean nothing here, e.g. `deploy.region`. A file may say them all the same: it is
+    one file for all targets."""
 
     def check(self, spec: DeploymentSpec) -> list[Problem]:
         """What of `spec` this target cannot do. Pure; asked before anything is built."""
