@@ -45,18 +45,18 @@ class Claim:
         phase: Phase | None = None,
         delay: float = 0.0,
         tries: int | None = None,
+        serving: bool = False,
         **facts: Any,
     ) -> None:
-        serving: bool = False,
         """Write what changed.
 
         Args:
             events: what people shall read of it.
             once: what the events are about; they are left out if this generation's history says it already.
             delay: seconds until the project is looked at again.
+            serving: as `Store.save`.
             facts: fields of `Facts`.
 
-            serving: as `Store.save`.
         Raises:
             NewerWish: it was written, but a newer wish waits.
             LostOwnership, Unavailable: as `Store.save`.
