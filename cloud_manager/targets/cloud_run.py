@@ -54,7 +54,12 @@ def place_of(settings: Settings) -> Place:
 
 class CloudRunTarget:
     name = "gcp-cloudrun"
-    ignores = ("build.os", "deploy.network.service_host_ip", "deploy.network.service_host_port", "deploy.k8s")
+    ignores: tuple[str, ...] = (
+        "build.os",
+        "deploy.network.service_host_ip",
+        "deploy.network.service_host_port",
+        "deploy.k8s",
+    )
 
     def __init__(
         self,

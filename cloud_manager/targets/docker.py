@@ -64,7 +64,7 @@ def docker_target(settings: Settings, builder: Builder, clock: Clock) -> DockerT
 
 class DockerTarget:
     name = "docker"
-    ignores = (
+    ignores: tuple[str, ...] = (
         "build.os",
         "deploy.resources.gpu_type",
         "deploy.scaling",

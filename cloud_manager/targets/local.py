@@ -49,7 +49,7 @@ _PATIENCE = 30.0
 
 class LocalTarget:
     name = "local"
-    ignores = (
+    ignores: tuple[str, ...] = (
         "build.base_image",
         "build.image_uri",
         "build.os",

@@ -87,7 +87,7 @@ class World:
 
 class FakeTarget:
     name = "fake"
-    ignores = ("deploy.region",)
+    ignores: tuple[str, ...] = ("deploy.region",)
 
     def __init__(self, world: World | None = None, *, platform: BuildPlatform | None = None) -> None:
         self.world = world or World()
