@@ -79,13 +79,15 @@ ENV PATH=/opt/cloud-deploy/bin:/usr/local/bin:/usr/bin:/bin \
     DOCKER_CONFIG=/etc/cloud-deploy/logins \
     PIP_CONFIG_FILE=/dev/null \
     IMAGE_BUILDER_HOST=0.0.0.0 \
-    IMAGE_BUILDER_PORT=7007
+    IMAGE_BUILDER_PORT=7007 \
+    WEB_HOST=0.0.0.0 \
+    WEB_PORT=8080
 LABEL org.opencontainers.image.title="TANGO image builder" \
       org.opencontainers.image.description="Container images from layers: no Dockerfile, no daemon, no root" \
       org.opencontainers.image.licenses="Apache-2.0"
 USER ${UID}:${GID}
 VOLUME /var/lib/cloud-deploy
-EXPOSE 7007
+EXPOSE 7007 8080
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
     CMD ["python", "-I", "-S", "-c", "import os, sys; from http.client import HTTPConnection; it = HTTPConnection('127.0.0.1', int(os.environ['IMAGE_BUILDER_PORT']), timeout=4); it.request('GET', '/healthz'); sys.exit(it.getresponse().status != 200)"]
 CMD ["python", "-m", "image_builder"]

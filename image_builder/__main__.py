@@ -27,6 +27,10 @@ from image_builder.oci.layout import Layout
 from image_builder.pipeline import build
 from image_builder.plan import make_plan
 from image_builder.settings import Settings
+from image_builder.web.app import create_web_app
+from image_builder.web.manager_client import ManagerClient
+from image_builder.web.parts import WebParts
+from image_builder.web.server import Gui
 from image_builder.workshop import Network, Workshop
 
 _GRACE = 5  # seconds that open connections have to end; what runs is stopped after that
@@ -35,9 +39,9 @@ _GRACE = 5  # seconds that open connections have to end; what runs is stopped af
 class Server(uvicorn.Server):
     """Says where it listens, and lets those go who listen to events before it waits for their connections."""
 
-    def __init__(self, config: uvicorn.Config, queue: BuildQueue) -> None:
+    def __init__(self, config: uvicorn.Config, queue: BuildQueue, gui: Gui) -> None:
         super().__init__(config)
-        self._queue = queue
+        self._queue, self._gui = queue, gui
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -46,9 +50,12 @@ class Server(uvicorn.Server):
             where = f"[{host}]" if ":" in host else host
             sys.stdout.write(f"image builder: http://{where}:{port} (API: http://{where}:{port}/docs)\n")
             sys.stdout.flush()
+        if self.started:
+            self._gui.start()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._queue.end_streams()
+        await self._gui.stop()
         await super().shutdown(sockets)
 
 
@@ -69,10 +76,16 @@ async def serve(settings: Settings, workshop: Workshop, maker: Maker) -> None:
         access_log=False,
         timeout_graceful_shutdown=_GRACE,
     )
-    server = Server(config, queue)
+    server = Server(config, queue, gui_of(settings, queue))
     await server.serve()
     if not server.started:
         raise SystemExit(3)  # the log says why
+
+
+def gui_of(settings: Settings, queue: BuildQueue) -> Gui:
+    parts = WebParts(ManagerClient(settings.cloud_manager_url), queue)
+    hosts = tuple(name.strip() for name in settings.web_hosts.split(",") if name.strip())
+    return Gui(create_web_app(parts, hosts), parts.streams, settings.web_host, settings.web_port)
 
 
 def network_of(settings: Settings) -> Network:

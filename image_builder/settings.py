@@ -37,6 +37,12 @@ class Settings(BaseSettings):
     )
     image_builder_host: str = Field(default="127.0.0.1", description="Address to listen on.")
     image_builder_port: int = Field(default=7007, ge=0, le=65535)
+    web_host: str = Field(default="127.0.0.1", description="Address on which the GUI listens.")
+    web_port: int = Field(default=8080, ge=0, le=65535)
+    web_hosts: str = Field(
+        default="", description="`NAME,…` under which the GUI is reached, if they have a dot: others are refused."
+    )
+    cloud_manager_url: str = Field(default="http://127.0.0.1:8890", description="Where the manager listens.")
     build_workers: int = Field(default=2, ge=1, le=64, description="Builds that run at a time.")
     build_queue_size: int = Field(default=256, ge=1, description="Builds that may wait; one more is refused.")
     build_network: Literal["host", "bridge"] = Field(

@@ -18,14 +18,13 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docker"
-BUILDER_ALONE = {"cyclonedx-python-lib", "installer", "isal", "pathspec", "uv"}
+BUILDER_ALONE = {"cyclonedx-python-lib", "installer", "isal", "jinja2", "markupsafe", "pathspec", "uv"}
 MANAGER_ALONE = {
     "aiodocker",
     "aiohttp",
     "aiosqlite",
     "alembic",
     "greenlet",
-    "httpx-sse",
     "pyyaml",
     "rich",
     "sqlalchemy",

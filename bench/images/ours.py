@@ -100,6 +100,7 @@ class Ours:
             "STATE_DIR": str(state),
             "SHARED_ROOT": str(shared),
             "IMAGE_BUILDER_PORT": "0",
+            "WEB_PORT": "0",
             "UV_NO_INDEX": "1",
             "UV_FIND_LINKS": str(self.wheels),
             "UV_CACHE_DIR": str(state / "uv"),  # what uv learned of the wheels in an earlier round is a cache, too

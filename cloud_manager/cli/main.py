@@ -79,7 +79,7 @@ def up_command(
     shared_root: Annotated[Path | None, typer.Option(help="Folder with common/USER/PROJECT; else SHARED_ROOT.")] = None,
     state_dir: Annotated[Path | None, typer.Option(help="Database, images, logs; else STATE_DIR.")] = None,
     ports: Annotated[
-        str | None, typer.Option(metavar="MANAGER:BUILDER", help="Ports on loopback; 0 is any free one.")
+        str | None, typer.Option(metavar="MANAGER:BUILDER[:GUI]", help="Ports on loopback; 0 is any free one.")
     ] = None,
     local: Annotated[
         bool, typer.Option("--local", help="Allow `deploy.type: local`: programs run as you, unconfined.")
@@ -244,7 +244,7 @@ app.command()(cache.gc)
 
 def _places(shared_root: Path | None, state_dir: Path | None, ports: str | None, local: bool) -> up.Places:
     settings = Settings()
-    manager_port, builder_port = _ports(ports) if ports else (settings.cloud_manager_port, 7007)
+    manager_port, builder_port, web_port = _ports(ports) if ports else (settings.cloud_manager_port, 7007, 0)
     return up.settled(
         up.Places(
             (shared_root or settings.shared_root).absolute(),
@@ -252,15 +252,17 @@ def _places(shared_root: Path | None, state_dir: Path | None, ports: str | None,
             manager_port,
             builder_port,
             local,
+            web_port,
         )
     )
 
 
-def _ports(text: str) -> tuple[int, int]:
-    manager, colon, builder = text.partition(":")
-    if not (colon and manager.isdecimal() and builder.isdecimal() and max(int(manager), int(builder)) <= 65535):
-        raise typer.BadParameter("write two ports, e.g. 8890:7007", param_hint="--ports")
-    return int(manager), int(builder)
+def _ports(text: str) -> tuple[int, int, int]:
+    """Of manager, builder and GUI; 0 where none is given for the GUI."""
+    ports = [int(port) if port.isdecimal() else -1 for port in text.split(":")]
+    if len(ports) not in (2, 3) or not all(0 <= port <= 65535 for port in ports):
+        raise typer.BadParameter("write two or three ports, e.g. 8890:7007:8080", param_hint="--ports")
+    return ports[0], ports[1], ports[2] if len(ports) == 3 else 0
 
 
 def _addresses(places: up.Places) -> Json:
@@ -275,6 +277,7 @@ def _addresses(places: up.Places) -> Json:
 def _where(places: up.Places) -> str:
     return "\n".join(
         (
+            f"GUI             {places.web_url}",
             f"cloud manager   {places.manager_url}   API docs {places.manager_url}/docs",
             f"image builder   {places.builder_url}   API docs {places.builder_url}/docs",
             f"projects        {places.shared_root}/common/USER/PROJECT/deployment.yaml",

@@ -36,7 +36,8 @@ class Places:
     manager_port: int = 8890
     builder_port: int = 7007
     local: bool = False
-    web_port: int = 8080
+    web_port: int = 0
+    """Of the GUI. 0: 8080, or any free one where that is taken."""
 
     @property
     def web_url(self) -> str:
@@ -156,9 +157,10 @@ class Pair:
             CannotServe: a port is taken, a folder cannot be written, or a process died or stays silent.
         """
         make_folders(self.places)
-        ports = (self.places.builder_port, self.places.manager_port, self.places.web_port)
-        for port, name in zip(ports, ("image builder", "cloud manager", "GUI"), strict=True):
+        for port, name in ((self.places.builder_port, "image builder"), (self.places.manager_port, "cloud manager")):
             require_free(port, name)
+        if not is_free(self.places.web_port):
+            tell(f"port {self.places.web_port}, meant for the GUI, is in use: there will be no GUI")
         environment = {**os.environ, **self.places.environment()}
         for daemon in (self.builder, self.manager):
             daemon.start(environment)
@@ -226,7 +228,7 @@ def settled(places: Places) -> Places:
         places.manager_port or free_port(),
         places.builder_port or free_port(),
         places.local,
-        places.web_port or free_port(),
+        places.web_port or (8080 if is_free(8080) else free_port()),
     )
 
 

@@ -116,7 +116,7 @@ class NotingPipeline:
 
 def main() -> None:
     state_dir = Path(sys.argv[1])
-    settings = Settings(state_dir=state_dir, image_builder_port=0)
+    settings = Settings(state_dir=state_dir, image_builder_port=0, web_port=0)
     with folder_lock(state_dir / "builder"):
         workshop = Workshop.open(state_dir, {})
         layout = workshop.layout

@@ -39,6 +39,7 @@ class Service:
         if self._shared_root:
             command = [sys.executable, "-m", "image_builder"]
             env |= {"STATE_DIR": str(self.state_dir), "SHARED_ROOT": str(self._shared_root), "IMAGE_BUILDER_PORT": "0"}
+            env["WEB_PORT"] = "0"
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
                 command, cwd=ROOT, env=env | self._env, umask=self._umask, stdout=log, stderr=subprocess.STDOUT

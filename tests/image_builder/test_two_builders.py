@@ -110,6 +110,7 @@ def test_a_cache_that_cannot_be_used_is_named_in_one_line(tmp_path: Path) -> Non
     """Otherwise a mistake in a setting is a traceback."""
     (tmp_path / "cache").write_text("no folder")
     env = {"STATE_DIR": str(tmp_path / "state"), "CACHE_DIR": str(tmp_path / "cache"), "IMAGE_BUILDER_PORT": "0"}
+    env["WEB_PORT"] = "0"
     command = [sys.executable, "-m", "image_builder"]
     ended = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 1

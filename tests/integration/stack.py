@@ -77,7 +77,7 @@ class Stack:
         self.state = root / "state"
         self.shared.mkdir(exist_ok=True)
         self.state.mkdir(exist_ok=True)
-        self.builder_port = free_port()
+        self.builder_port, self.web_port = free_port(), free_port()
         self.manager_ports = [free_port() for _ in range(managers)]
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.env = {
@@ -87,6 +87,8 @@ class Stack:
             "DATABASE_URL": database_url,
             "IMAGE_BUILDER_URL": f"http://127.0.0.1:{self.builder_port}",
             "IMAGE_BUILDER_PORT": str(self.builder_port),
+            "WEB_PORT": str(self.web_port),
+            "CLOUD_MANAGER_URL": f"http://127.0.0.1:{self.manager_ports[0]}",
             "LOCAL_TARGET": "1",
             "PYTHONWARNINGS": "default",
             **env,

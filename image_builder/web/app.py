@@ -1,0 +1,79 @@
+"""The GUI's web application: its routes, what surrounds them, and the one place where errors become pages."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from image_builder.contract import Problem
+from image_builder.web import deployments_page
+from image_builder.web.pages import language_of
+from image_builder.web.parts import WebParts, parts_of
+from image_builder.web.preferences import save_preferences
+from image_builder.web.problems import PageProblem
+from image_builder.web.protection import Protection
+
+log = logging.getLogger(__name__)
+
+
+def create_web_app(parts: WebParts, hosts: tuple[str, ...] = ()) -> Starlette:
+    """hosts: further names under which the GUI is reached; see `protection.is_own_host`."""
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        yield
+        await parts.aclose()
+
+    routes = [
+        *deployments_page.ROUTES,
+        Route("/preferences", save_preferences, methods=["POST"]),
+        Route("/static/{version}/{name}", parts.assets.answer),
+        Route("/healthz", _healthz),
+    ]
+    handlers = {PageProblem: _page_problem, HTTPException: _http_error, Exception: _unexpected}
+    app = Starlette(
+        routes=routes,
+        middleware=[Middleware(Protection, hosts=hosts)],
+        exception_handlers=handlers,  # type: ignore[arg-type]  # each takes the kind it is for
+        lifespan=lifespan,
+    )
+    app.state.parts = parts
+    return app
+
+
+async def _healthz(_request: Request) -> Response:
+    return PlainTextResponse("ok\n")
+
+
+async def _page_problem(request: Request, error: PageProblem) -> Response:
+    return _problem_page(request, error.problem, error.status)
+
+
+async def _http_error(request: Request, error: HTTPException) -> Response:
+    say = parts_of(request).pages.words_of(language_of(request))
+    known = {404: "no_page", 405: "no_page", 413: "too_large"}
+    name = known.get(error.status_code, "refused")
+    phrase = HTTPStatus(error.status_code).phrase
+    cause, fix = say(f"base.error.{name}.cause", path=request.url.path, phrase=phrase), say(f"base.error.{name}.fix")
+    return _problem_page(request, Problem(code=name, cause=cause, fix=fix), error.status_code)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    """A mistake of ours: the server logs the traceback, the visitor need not see it."""
+    log.error("GUI: %s %s failed: %s", request.method, request.url.path, type(error).__name__)
+    say = parts_of(request).pages.words_of(language_of(request))
+    problem = Problem(code="internal", cause=say("base.error.internal.cause"), fix=say("base.error.internal.fix"))
+    return _problem_page(request, problem, 500)
+
+
+def _problem_page(request: Request, problem: Problem, status: int) -> Response:
+    return parts_of(request).pages.page(request, "problem.html", status, problem=problem)

@@ -1,0 +1,38 @@
+"""What the pages work with. Built in `__main__.py`; a handler has it by `parts_of(request)`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from starlette.requests import Request
+
+from image_builder.build_queue import BuildQueue
+from image_builder.clock import Clock, SystemClock
+from image_builder.web.assets import Assets
+from image_builder.web.live import Streams
+from image_builder.web.manager_client import ManagerClient
+from image_builder.web.pages import Pages
+from image_builder.web.words import read_words
+
+
+@dataclass
+class WebParts:
+    """The concretes, and what the pages of this process share."""
+
+    manager: ManagerClient
+    queue: BuildQueue
+    clock: Clock = field(default_factory=SystemClock)
+    assets: Assets = field(default_factory=Assets)
+    streams: Streams = field(default_factory=Streams)
+    pages: Pages = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pages = Pages(read_words(), self.assets, self.clock)
+
+    async def aclose(self) -> None:
+        await self.manager.aclose()
+
+
+def parts_of(request: Request) -> WebParts:
+    parts: WebParts = request.app.state.parts
+    return parts

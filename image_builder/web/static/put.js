@@ -1,0 +1,39 @@
+// Make an element like another without replacing it: focus, selection, hover and what is unfolded stay.
+
+const KEPT = new Set(["open"]); // What the visitor has unfolded is his.
+
+export function put(old, fresh) {
+  if (old.nodeName !== fresh.nodeName) {
+    old.replaceWith(fresh);
+    return;
+  }
+  if (old.dataset?.own !== undefined) return; // A part that a script looks after by itself.
+  for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name) && !KEPT.has(name)) old.removeAttribute(name);
+  for (const { name, value } of fresh.attributes) {
+    if (old.getAttribute(name) !== value && !KEPT.has(name)) old.setAttribute(name, value);
+  }
+  children(old, fresh);
+}
+
+function children(old, fresh) {
+  const known = new Map();
+  for (const child of old.children) if (child.id) known.set(child.id, child);
+  let at = old.firstChild;
+  for (const child of [...fresh.childNodes]) {
+    let match = child.id ? known.get(child.id) : at;
+    if (match && !child.id && (match.id || match.nodeName !== child.nodeName)) match = null;
+    if (!match) {
+      old.insertBefore(child, at);
+      continue;
+    }
+    if (match !== at) old.insertBefore(match, at);
+    at = match.nextSibling;
+    if (match.nodeType === Node.ELEMENT_NODE) put(match, child);
+    else if (match.nodeValue !== child.nodeValue) match.nodeValue = child.nodeValue;
+  }
+  while (at) {
+    const next = at.nextSibling;
+    at.remove();
+    at = next;
+  }
+}
