@@ -47,6 +47,13 @@ class Manager:
     def stop(self, user: str, project: str) -> Json:
         return self._object("POST", f"{_path(user, project)}/stop")
 
+    def rollback(self, user: str, project: str, *, to: str | None = None) -> Json:
+        return self._object("POST", f"{_path(user, project)}/rollback", params={"revision": to} if to else None)
+
+    def revisions(self, user: str, project: str) -> list[Json]:
+        """Those that ran well, the newest first."""
+        return list(self._object("GET", f"{_path(user, project)}/revisions")["items"])
+
     def deployment(self, user: str, project: str) -> Json:
         return self._object("GET", _path(user, project))
 

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from cloud_manager.cli import build, cache, complete, follow, images, init, render, up, validate, watch
+from cloud_manager.cli import build, cache, complete, follow, images, init, render, revisions, up, validate, watch
+from cloud_manager.cli.acting import Project, Url, User, Wait, act, console, show_result
+from cloud_manager.cli.acting import manager as new_manager
 from cloud_manager.cli.builder_api import BuilderUnreachable
-from cloud_manager.cli.client import Json, Manager, ManagerUnreachable
+from cloud_manager.cli.client import Json, ManagerUnreachable
 from cloud_manager.cli.options import AsJson, print_json, tell
 from cloud_manager.errors import DeployError
-from cloud_manager.settings import ClientSettings, Settings
+from cloud_manager.settings import Settings
 
 FAILED, UNREACHABLE, INTERRUPTED = 1, 3, 130
 
@@ -34,16 +35,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-User = Annotated[
-    str,
-    typer.Argument(metavar="USER", help="user_id, a folder under SHARED_ROOT/common.", autocompletion=complete.users),
-]
-Project = Annotated[
-    str,
-    typer.Argument(metavar="PROJECT", help="project_id, a folder of the user.", autocompletion=complete.projects),
-]
-Url = Annotated[str | None, typer.Option("--url", help="The manager; else CLOUD_MANAGER_URL.", show_default=False)]
-Wait = Annotated[bool, typer.Option("--wait", help="Show the progress and wait for the end.")]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")]
 
 
@@ -132,9 +123,9 @@ app.command()(init.init)
 @app.command()
 def start(user: User, project: Project, wait: Wait = False, url: Url = None, as_json: AsJson = False) -> None:
     """Make a project run as its deployment.yaml says; repeating it with the same file changes nothing."""
-    with _manager(url) as manager:
-        row = _act(manager, manager.start, user, project, follow.is_up_or_failed if wait else None)
-    _show_result(row, as_json, done=f"running at {row['url']}" if row["url"] else row["phase"])
+    with new_manager(url) as manager:
+        row = act(manager, manager.start, user, project, follow.is_up_or_failed if wait else None)
+    show_result(row, as_json, done=f"running at {row['url']}" if row["url"] else row["phase"])
     if wait and row["phase"] != "running":
         raise SystemExit(FAILED)
 
@@ -142,11 +133,15 @@ def start(user: User, project: Project, wait: Wait = False, url: Url = None, as_
 @app.command()
 def stop(user: User, project: Project, wait: Wait = False, url: Url = None, as_json: AsJson = False) -> None:
     """Stop a project and remove what runs of it; repeating it is harmless."""
-    with _manager(url) as manager:
-        row = _act(manager, manager.stop, user, project, follow.is_down if wait else None)
-    _show_result(row, as_json, done=row["phase"])
+    with new_manager(url) as manager:
+        row = act(manager, manager.stop, user, project, follow.is_down if wait else None)
+    show_result(row, as_json, done=row["phase"])
     if wait and row["phase"] != "stopped":
         raise SystemExit(FAILED)
+
+
+app.command()(revisions.revisions)
+app.command()(revisions.rollback)
 
 
 @app.command()
@@ -164,19 +159,19 @@ def status(
     """How far all projects are, or one of them; with one, exit status 1 if it has failed."""
     if user is not None and project is None:
         raise typer.BadParameter("give USER and PROJECT, or neither")
-    with _manager(url) as manager:
+    with new_manager(url) as manager:
 
         def look() -> list[Json]:
             return [manager.deployment(user, project)] if user and project else manager.deployments()
 
         if watching:
-            watch.watch_json(look) if as_json else watch.watch(look, _console())
+            watch.watch_json(look) if as_json else watch.watch(look, console())
             return
         rows = look()
     if as_json:
         print_json(rows[0] if user else rows)
     elif rows:
-        _console().print(render.table(rows))
+        console().print(render.table(rows))
         for row in rows:
             if row["problem"]:
                 tell(render.problem(row["problem"]))
@@ -197,7 +192,7 @@ def logs(  # noqa: PLR0913, PLR0917 - each is an option of the command
 ) -> None:
     """What the service itself has written; with --json one object per line."""
     show: Callable[[str], str] = (lambda line: json.dumps({"line": line}, ensure_ascii=False)) if as_json else str
-    with _manager(url) as manager:
+    with new_manager(url) as manager:
         if following:
             lines = manager.follow_logs(user, project, tail=tail)
         else:
@@ -211,7 +206,7 @@ def logs(  # noqa: PLR0913, PLR0917 - each is an option of the command
 def events(user: User, project: Project, following: Follow = False, url: Url = None, as_json: AsJson = False) -> None:
     """What happened to a project, oldest first; with --json one object per line."""
     show: Callable[[Json], str] = json.dumps if as_json else render.event
-    with _manager(url) as manager:
+    with new_manager(url) as manager:
         after = 0
         while page := manager.events(user, project, after=after):
             for event in page:
@@ -227,7 +222,7 @@ def schema(url: Url = None) -> None:
     if url is None:
         print_json(validate.schema())
         return
-    with _manager(url) as manager:
+    with new_manager(url) as manager:
         print_json(manager.schema())
 
 
@@ -286,41 +281,6 @@ def _where(places: up.Places) -> str:
             "Ctrl-C stops both.",
         )
     )
-
-
-def _act(
-    manager: Manager,
-    call: Callable[[str, str], Json],
-    user: str,
-    project: str,
-    rest: Callable[[Json], bool] | None,
-) -> Json:
-    """Start or stop; with `rest`, follow the project on stderr until it holds."""
-    if rest is None:
-        return call(user, project)
-    after = follow.last_sequence(manager, user, project)
-    row = call(user, project)
-    with follow.Follower(manager, user, project, Console(stderr=True), after=after) as follower:
-        return follower.until_rest(row["generation"], rest)
-
-
-def _show_result(row: Json, as_json: bool, *, done: str) -> None:
-    if as_json:
-        print_json(row)
-    elif row["phase"] == "failed" and row["problem"]:
-        tell(render.problem(row["problem"]))
-    else:
-        typer.echo(done)
-
-
-def _manager(url: str | None) -> Manager:
-    return Manager(url or ClientSettings().cloud_manager_url)
-
-
-def _console() -> Console:
-    """Of a terminal's width; where the output goes into a file or pipe, wide, so that no line is folded."""
-    console = Console()
-    return console if console.is_terminal else Console(width=400)
 
 
 if __name__ == "__main__":

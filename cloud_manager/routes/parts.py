@@ -19,9 +19,11 @@ from image_builder.contract import BuildStatus
 
 
 class Wishes(Protocol):
-    """The two things a user may wish: `use_cases.Deployments`. Both return at once."""
+    """What a user may wish: `use_cases.Deployments`. All return at once."""
 
     async def start(self, key: Key) -> object: ...
+
+    async def rollback(self, key: Key, to: str | None = None) -> object: ...
 
     async def stop(self, key: Key) -> object: ...
 

@@ -60,6 +60,7 @@ class CannedManager:
         self.rows: list[Json] = []
         self.pages: list[Json] = []
         self.history: list[Json] = []
+        self.good: list[Json] = []
         self.log = ""
         self.calls: list[str] = []
         self.url = ""
@@ -73,6 +74,8 @@ class CannedManager:
                 Route(one, self._row),
                 Route(f"{one}/start", self._row, methods=["POST"]),
                 Route(f"{one}/stop", self._row, methods=["POST"]),
+                Route(f"{one}/rollback", self._row, methods=["POST"]),
+                Route(f"{one}/revisions", self._revisions),
                 Route(f"{one}/events", self._events),
                 Route(f"{one}/events/stream", self._event_stream),
                 Route(f"{one}/logs", self._logs),
@@ -84,11 +87,14 @@ class CannedManager:
         return JSONResponse(self.pages[1 if request.query_params.get("after") else 0])
 
     async def _row(self, request: Request) -> Response:
-        self.calls.append(f"{request.method} {request.url.path}")
+        self.calls.append(f"{request.method} {request.url.path}{f'?{request.url.query}' if request.url.query else ''}")
         if not self.rows:
             problem = {"code": "not_found", "cause": "project 7/42 was never started", "fix": "Start it."}
             return JSONResponse({"error": problem}, status_code=404)
         return JSONResponse(self.rows.pop(0) if len(self.rows) > 1 else self.rows[0])
+
+    async def _revisions(self, request: Request) -> Response:
+        return JSONResponse({"items": self.good})
 
     async def _events(self, request: Request) -> Response:
         after = int(request.query_params["after"])

@@ -47,6 +47,9 @@ class FakeDeployments:
         await self._act("start", key)
         self.board.put([await self.store.want_present(key, SPEC, now=100.0)])
 
+    async def rollback(self, key: Key, to: str | None = None) -> None:
+        await self._act(f"rollback {to}", key)
+
     async def stop(self, key: Key) -> None:
         await self._act("stop", key)
         row = await self.store.want_absent(key, now=101.0)
