@@ -18,7 +18,7 @@ from cloud_manager.builder import Builder
 from cloud_manager.claim import Claim, Desk, NewerWish
 from cloud_manager.deployment import Deployment, Key, Phase, Pinned, Want
 from cloud_manager.deployment_spec import DeploymentSpec
-from cloud_manager.errors import DeployError, LostOwnership
+from cloud_manager.errors import DeployError, LostOwnership, PlaceUnavailable
 from cloud_manager.image_steps import ImageSteps
 from cloud_manager.project_files import program_of
 from cloud_manager.targets.target import Target
@@ -105,18 +105,19 @@ class Reconciler:
         except (NewerWish, LostOwnership):
             raise
         except DeployError as error:
-            await self._stumbled(claim, error.problem)
+            await self._stumbled(claim, error)
         except Exception as error:  # A defect in one step must not end the loop for all projects.
             log.exception("%s: an unexpected error", claim.row.key)
-            await self._stumbled(claim, _internal(error))
+            await self._stumbled(claim, DeployError.of(_internal(error)))
 
-    async def _stumbled(self, claim: Claim, problem: Problem) -> None:
+    async def _stumbled(self, claim: Claim, error: DeployError) -> None:
         """Wait and try again, or fail."""
-        row = claim.row
+        row, problem = claim.row, error.problem
         gone = row.phase is Phase.STOPPING and not row.facts.placed_on
         if gone and problem.retryable and row.tries >= _BUILDER_AWAY_TRIES:
             await claim.save(story.stopped(row), phase=Phase.STOPPED, **_FORGOTTEN)
-        await claim.retry(problem)
+        phase = decide.phase_unseen(row) if isinstance(error, PlaceUnavailable) else None
+        await claim.retry(problem, phase=phase)
 
     # --- wanted ---
 
