@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -21,6 +23,17 @@ def docker_engine(common_folder: Path) -> str:
     needs.root_on_linux("a Docker Engine of one's own")
     host = os.environ.get("DOCKER_HOST") or f"unix://{_SOCKET}"
     return host if _answers(host) else started_once(common_folder, "dockerd", _serve)
+
+
+@pytest.fixture(scope="session")
+def docker_base(docker_engine: str, base_image: str) -> Iterator[str]:
+    """An image of the Engine's that answers GETs."""
+    from tests.conformance.docker_harness import Docker, server_image
+
+    docker = Docker(docker_engine)
+    tag = server_image(docker, base_image, f"conformance-{uuid.uuid4().hex[:10]}:base")
+    yield tag
+    docker("rmi", tag)
 
 
 def _serve(folder: Path) -> tuple[psutil.Popen, str]:

@@ -18,7 +18,7 @@ from cloud_manager.errors import Unavailable
 from cloud_manager.targets.docker_engine import Engine, EngineRefused, to_the_end
 from cloud_manager.targets.docker_observation import FrontState, Trouble
 from cloud_manager.targets.docker_snapshot import Snapshots
-from cloud_manager.targets.docker_spec import FRONT_HOME, ONCE_READY, STOP_SECONDS
+from cloud_manager.targets.docker_spec import FRONT_HOME, STOP_SECONDS
 from cloud_manager.targets.docker_world import Box, World
 
 _MIB = 1024 * 1024
@@ -67,10 +67,11 @@ class Boxes:
         async with self._changing(f"remove container {name}", missing_ok=True) as docker:
             await docker.containers.container(container).delete(force=True, v=True)
 
-    async def always_restart(self, container: str, name: str) -> None:
+    async def restart_by(self, policy: Mapping[str, Any], container: str, name: str) -> None:
+        """policy: as `RestartPolicy` of a container's request."""
         async with self._changing(f"update container {name}") as docker:
             # aiodocker has no call for it: https://docs.docker.com/reference/api/engine/version/v1.41/#operation/ContainerUpdate
-            await docker._query_json(f"containers/{container}/update", "POST", data={"RestartPolicy": ONCE_READY})
+            await docker._query_json(f"containers/{container}/update", "POST", data={"RestartPolicy": policy})
 
     async def put(self, container: str, name: str, folder: str, *files: File) -> None:
         async with self._changing(f"put files into container {name}") as docker:

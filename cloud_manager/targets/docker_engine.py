@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from aiodocker import Docker, DockerError
 
-from cloud_manager.errors import DeployError, TargetError, Unavailable
+from cloud_manager.errors import DeployError, PlaceUnavailable, TargetError
 from cloud_manager.settings import Settings
 from cloud_manager.targets.docker_refusals import refusal, unavailable
 
@@ -73,7 +73,7 @@ class Engine:
         """The client; its errors become ours. doing: words for the error, e.g. `create container web-1`.
 
         Raises:
-            Unavailable: the Engine does not answer. Retryable.
+            PlaceUnavailable: the Engine does not answer. Retryable.
             EngineRefused: it answers with an error.
         """
         try:
@@ -130,7 +130,7 @@ def _refused(doing: str, status: int, message: str) -> EngineRefused:
 
 
 def _away(host: str, reason: str) -> DeployError:
-    return Unavailable.of(unavailable(host, reason))
+    return PlaceUnavailable.of(unavailable(host, reason))
 
 
 def _trust(folder: Path | None) -> ssl.SSLContext:

@@ -12,7 +12,7 @@ from cloud_manager.clock import Clock
 from cloud_manager.errors import DeployError
 from cloud_manager.targets.docker_boxes import Boxes, File
 from cloud_manager.targets.docker_observation import FrontState
-from cloud_manager.targets.docker_spec import FRONT_HOME, Plan, alias
+from cloud_manager.targets.docker_spec import FRONT_HOME, ONCE_FAILED, ONCE_READY, Plan, alias
 from cloud_manager.targets.docker_world import Box
 
 log = logging.getLogger(__name__)
@@ -65,22 +65,23 @@ class Push:
 
     async def _bring_to_its_end(self) -> None:
         if await self._turned():
-            await self._boxes.always_restart(self._program.id, self._program.name)
+            await self._boxes.restart_by(ONCE_READY, self._program.id, self._program.name)
             await self._tell(settled=True)
             await self._tidy()
             await self._then()
 
     async def _turned(self) -> bool:
-        """Wait until the front has turned to the program; False if it never will."""
+        """Wait until the front has turned to the program; False if it never will, e.g. after the Engine's death."""
         pause = _FIRST_PAUSE
         while True:
             state = await self._state()
             if state and state.verdict == "ready":
                 return True
             if state and state.verdict == "failed":
+                await self._boxes.restart_by(ONCE_FAILED, self._program.id, self._program.name)
                 await self._boxes.stop(self._program)
                 return False
-            if _is_over(await self._boxes.inspect(self._program)):
+            if any([_is_over(await self._boxes.inspect(box)) for box in (self._program, self._front)]):
                 return False
             await self._clock.sleep(pause)
             pause = min(pause * 1.3, _LONGEST_PAUSE)

@@ -28,7 +28,12 @@ STOP_SECONDS = 10
 """What a program gets between SIGTERM and SIGKILL."""
 AT_FIRST = {"Name": "on-failure", "MaximumRetryCount": 1}
 """Once more: an Engine that dies while a program comes up starts it again. One that fails twice is told at once."""
-ONCE_READY = {"Name": "unless-stopped", "MaximumRetryCount": 0}
+ONCE_READY = {"Name": "always", "MaximumRetryCount": 0}
+"""Not `unless-stopped`: an Engine that was killed first stops what still runs, and counts that as done by hand.
+Seen with 20.10; https://github.com/moby/moby/issues/41302
+"""
+ONCE_FAILED = {"Name": "no", "MaximumRetryCount": 0}
+"""What has been stopped for good: by `on-failure` an Engine that returns would start it once more."""
 _NOBODY = 65534
 _MIB = 1024 * 1024
 _FREE_PORTS, _PORT_TRIES = range(20000, 32000), 8

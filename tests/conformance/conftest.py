@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import signal
-import uuid
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conformance.docker_harness import Docker, server_image
 from tests.gcp_emulator.emulated import Emulator
 
 if TYPE_CHECKING:
@@ -35,12 +33,3 @@ def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Google]:
     emulator.start()
     yield Google(emulator)
     emulator.kill(signal.SIGTERM)
-
-
-@pytest.fixture(scope="session")
-def docker_base(docker_engine: str, base_image: str) -> Iterator[str]:
-    """An image of the Engine's that answers GETs."""
-    docker = Docker(docker_engine)
-    tag = server_image(docker, base_image, f"conformance-{uuid.uuid4().hex[:10]}:base")
-    yield tag
-    docker("rmi", tag)
