@@ -55,13 +55,14 @@ for name, text in json.load(sys.stdin).items():
 """
 
 
-def programs() -> list[tuple[str, ...]]:
-    """Each docker-compose of this machine: 1.29 by its own name, the second as a plugin of docker."""
-    found: list[tuple[str, ...]] = [("docker-compose",)] if shutil.which("docker-compose") else []
-    if shutil.which("docker"):
-        asked = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
-        found += [("docker", "compose")] if asked.returncode == 0 else []
-    return found
+def program(version: int) -> tuple[str, ...]:
+    """docker-compose 1.29 by its own name; the second as a plugin of docker (Debian 13 has it as docker-compose)."""
+    if version == 1:
+        return (needs.program("docker-compose"),)
+    asked = subprocess.run([needs.program("docker"), "compose", "version"], capture_output=True, check=False)
+    if asked.returncode != 0:
+        needs.missing("docker has no plugin compose")
+    return ("docker", "compose")
 
 
 @dataclass
@@ -257,12 +258,9 @@ async def network_settings(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def stack(folder: Path, engine: str, base: str, settings: Mapping[str, str]) -> Iterator[Compose]:
-    """A checkout with its .env; when this is left, nothing of the project is on the Engine."""
-    found = programs()
-    if not found:
-        needs.missing("the program docker-compose is not installed")
-    compose = Compose(copied(folder), found[0], f"t{secrets.token_hex(4)}", engine, base, free_port())
+def stack(folder: Path, engine: str, base: str, settings: Mapping[str, str], *, version: int = 1) -> Iterator[Compose]:
+    """A checkout with its .env; when this is left, nothing of the project is on the Engine. version: of compose."""
+    compose = Compose(copied(folder), program(version), f"t{secrets.token_hex(4)}", engine, base, free_port())
     lines = {
         **settings,
         "PYTHON_IMAGE": base,

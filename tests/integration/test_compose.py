@@ -50,12 +50,15 @@ COMPILERS = "for name in gcc cc c++ ld make cargo rustc go; do command -v $name 
 LEFTOVERS = "find /opt /root /tmp -name pip -o -name setuptools -o -name '*.whl' -o -name '*.lock' 2>/dev/null || true"
 
 
-@pytest.fixture(scope="module")
-def compose(tmp_path_factory: pytest.TempPathFactory, docker_engine: str, base_image: str) -> Iterator[Compose]:
+@pytest.fixture(scope="module", params=["v1", pytest.param("v2", marks=pytest.mark.long)])
+def compose(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, docker_engine: str, base_image: str
+) -> Iterator[Compose]:
     """Built and started as the README says, with a name of the company in its settings."""
     settings = asyncio.run(network_settings(os.environ))
     settings |= {"LOCAL_TARGET": "1", "PIP_TRUSTED_HOST": f"{CANARY}.example"}
-    with stack(tmp_path_factory.mktemp("checkout"), docker_engine, base_image, settings) as it:
+    version = int(request.param[1:])
+    with stack(tmp_path_factory.mktemp("checkout"), docker_engine, base_image, settings, version=version) as it:
         it.docker("pull", "-q", base_image)
         it("build")
         it("up", "-d", "--no-build")
