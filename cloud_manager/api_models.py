@@ -39,6 +39,8 @@ _EXAMPLE_DEPLOYMENT: dict[str, JsonValue] = {
     "created": 1767225600.0,
     "updated": 1767225609.5,
     "build": None,
+    "build_id": "4f2a9b1c2d4e5f604f2a9b1c2d4e5f60",
+    "last_event": None,
 }
 _EXAMPLE_EVENT: dict[str, JsonValue] = {
     "sequence": 118,
@@ -75,6 +77,30 @@ class BuildAnswer(Answer):
         return cls(id=build.id, state=build.state, step=build.step, layers=build.layers)
 
 
+class EventAnswer(Answer):
+    model_config = ConfigDict(frozen=True, json_schema_extra={"examples": [_EXAMPLE_EVENT]})
+
+    sequence: int = Field(description="Grows; not without gaps.")
+    time: float
+    generation: int
+    kind: str = Field(
+        description="e.g. `start`, `stop`, `rollback`, `note`, `phase`, `build`, `target`, `error`, `retry`."
+    )
+    message: str
+    problem: Problem | None
+
+    @classmethod
+    def of(cls, event: Event) -> EventAnswer:
+        return cls(
+            sequence=event.sequence,
+            time=event.time,
+            generation=event.generation,
+            kind=event.kind,
+            message=event.message,
+            problem=event.problem,
+        )
+
+
 class DeploymentAnswer(Answer):
     model_config = ConfigDict(frozen=True, json_schema_extra={"examples": [_EXAMPLE_DEPLOYMENT]})
 
@@ -94,9 +120,11 @@ class DeploymentAnswer(Answer):
     created: float
     updated: float
     build: BuildAnswer | None
+    build_id: str | None = Field(description="The project's build, also once it is done.")
+    last_event: EventAnswer | None
 
     @classmethod
-    def of(cls, row: Deployment, build: BuildStatus | None) -> DeploymentAnswer:
+    def of(cls, row: Deployment, build: BuildStatus | None, last: EventAnswer | None = None) -> DeploymentAnswer:
         return cls(
             user_id=row.key.user_id,
             project_id=row.key.project_id,
@@ -114,6 +142,8 @@ class DeploymentAnswer(Answer):
             created=row.created,
             updated=row.updated,
             build=BuildAnswer.of(build) if build else None,
+            build_id=row.facts.build_id,
+            last_event=last,
         )
 
 
@@ -122,28 +152,6 @@ class DeploymentPage(Answer):
 
     items: tuple[DeploymentAnswer, ...]
     next: str | None = Field(description="Give it as `after` to read on; null at the end.", examples=["7/42"])
-
-
-class EventAnswer(Answer):
-    model_config = ConfigDict(frozen=True, json_schema_extra={"examples": [_EXAMPLE_EVENT]})
-
-    sequence: int = Field(description="Grows; not without gaps.")
-    time: float
-    generation: int
-    kind: str = Field(description="e.g. `start`, `stop`, `note`, `phase`, `build`, `target`, `error`, `retry`.")
-    message: str
-    problem: Problem | None
-
-    @classmethod
-    def of(cls, event: Event) -> EventAnswer:
-        return cls(
-            sequence=event.sequence,
-            time=event.time,
-            generation=event.generation,
-            kind=event.kind,
-            message=event.message,
-            problem=event.problem,
-        )
 
 
 class EventPage(Answer):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from cloud_manager.deployment import Deployment, Key, Phase
 
@@ -15,6 +15,8 @@ class Board:
     def __init__(self) -> None:
         self._words: dict[tuple[str, str], bytes] = {}
         self._updated: dict[tuple[str, str], float] = {}
+        self.listeners: set[Callable[[Deployment], None]] = set()
+        """Called with every row that is newer than what was known; they return at once."""
 
     def word(self, user_id: str, project_id: str) -> bytes | None:
         """The status word, e.g. b"running", or None for a project that was never started."""
@@ -24,9 +26,12 @@ class Board:
         """Take over newer rows; an older one (read before a write that we know of) changes nothing."""
         for row in deployments:
             key = (row.key.user_id, row.key.project_id)
-            if row.updated >= self._updated.get(key, 0.0):
+            known = self._updated.get(key, 0.0)
+            if row.updated >= known:
                 self._words[key] = _WORDS[row.phase]
                 self._updated[key] = row.updated
+                for listener in self.listeners if row.updated > known else ():
+                    listener(row)
 
     def __len__(self) -> int:
         return len(self._words)

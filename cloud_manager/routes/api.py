@@ -15,7 +15,7 @@ from cloud_manager.api_models import (
     EventPage,
     TargetsAnswer,
 )
-from cloud_manager.deployment import Deployment, Key, Phase
+from cloud_manager.deployment import Deployment, Event, Key, Phase
 from cloud_manager.deployment_yaml import json_schema
 from cloud_manager.errors import BadRequest
 from cloud_manager.routes.guard import meant, small_body
@@ -55,12 +55,12 @@ async def deployments(
 ) -> DeploymentPage:
     """In the order of their ids."""
     rows, cursor = await _scan(parts, _cursor(after), limit, phase)
-    return DeploymentPage(items=tuple(_answer(parts, row) for row in rows), next=str(cursor) if cursor else None)
+    return DeploymentPage(items=await _answers(parts, rows), next=str(cursor) if cursor else None)
 
 
 @router.get("/deployments/{user_id}/{project_id}", summary="One project", tags=["deployments"], responses=KNOWN)
 async def deployment(parts: Parts, row: KnownRow) -> DeploymentAnswer:
-    return _answer(parts, row)
+    return (await _answers(parts, [row]))[0]
 
 
 @router.post(
@@ -156,5 +156,12 @@ def _cursor(after: str) -> Key | None:
     return Key(user_id, project_id)
 
 
-def _answer(parts: Collaborators, row: Deployment) -> DeploymentAnswer:
-    return DeploymentAnswer.of(row, parts.controller.build_status(row.key))
+async def _answers(parts: Collaborators, rows: list[Deployment]) -> tuple[DeploymentAnswer, ...]:
+    """With the last event of each."""
+    last = await parts.store.last_events([row.key for row in rows])
+    return tuple(_answer(parts, row, last.get(row.key)) for row in rows)
+
+
+def _answer(parts: Collaborators, row: Deployment, last: Event | None = None) -> DeploymentAnswer:
+    shown = EventAnswer.of(last) if last else None
+    return DeploymentAnswer.of(row, parts.controller.build_status(row.key), shown)

@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 
 from cloud_manager.board import Board
 from cloud_manager.builder import Builder
+from cloud_manager.change_feed import ChangeFeed
 from cloud_manager.clock import Clock, SystemClock
 from cloud_manager.deployment import Key
 from cloud_manager.event_feed import EventFeed
@@ -61,9 +62,11 @@ class Collaborators:
     clock: Clock = field(default_factory=SystemClock)
     streams: EventStreams = field(default_factory=EventStreams)
     feed: EventFeed = field(init=False)
+    changes: ChangeFeed = field(init=False)
 
     def __post_init__(self) -> None:
         self.feed = EventFeed(self.store, self.clock)
+        self.changes = ChangeFeed(self.board, self.store, self.clock)
 
 
 async def _parts(request: Request) -> Collaborators:

@@ -23,6 +23,7 @@ from cloud_manager.store.statements import (
     again,
     ended,
     event_rows,
+    last_events_of,
     of_key,
     old_events,
     old_revisions,
@@ -157,6 +158,9 @@ class SqlStore:
         if key is not None:
             query = query.where(of_key(events, key))
         return [event_of(row) for row in await self._read(query)]
+
+    async def last_events(self, keys: Sequence[Key]) -> dict[Key, Event]:
+        return {event.key: event for event in map(event_of, await self._read(last_events_of(keys)))}
 
     async def revisions(self, key: Key) -> list[Revision]:
         return [revision_of_row(row) for row in await self._read(revisions_of(key))]

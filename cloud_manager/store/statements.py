@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Delete, Executable, Select, Table, and_, case, delete, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Delete,
+    Executable,
+    Select,
+    Table,
+    and_,
+    case,
+    delete,
+    func,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from cloud_manager.deployment import Deployment, Facts, Key, Phase, Want, digest_of
@@ -132,6 +145,15 @@ def event_rows(key: Key, generation: int, new: Sequence[NewEvent], now: float) -
         }
         for event in new
     ]
+
+
+def last_events_of(keys: Sequence[Key]) -> Select[Any]:
+    """Of each project by one look into an index, not by reading its events."""
+    place = tuple_(deployments.c.user_id, deployments.c.project_id)
+    same = and_(events.c.user_id == deployments.c.user_id, events.c.project_id == deployments.c.project_id)
+    newest = select(func.max(events.c.sequence)).where(same).correlate(deployments).scalar_subquery()
+    wanted = select(newest).where(place.in_([(key.user_id, key.project_id) for key in keys]))
+    return select(events).where(events.c.sequence.in_(wanted))
 
 
 def old_events(key: Key) -> Delete:

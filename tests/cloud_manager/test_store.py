@@ -272,6 +272,19 @@ async def test_history_is_read_on_from_where_one_was(store: Store) -> None:
     assert await store.events(after=every[3].sequence) == []
 
 
+async def test_the_last_event_of_many_projects_at_once(store: Store) -> None:
+    """Else a page of all projects would ask for each."""
+    for key in (KEY, OTHER):
+        await store.want_present(key, loaded("1"), now=1.0)
+    await store.add_events(KEY, 1, [NewEvent("a", "1"), NewEvent("b", "2", PROBLEM)], now=2.0)
+    last = await store.last_events([KEY, OTHER, Key("nobody", "0")])
+    assert {key: (event.message, event.problem) for key, event in last.items()} == {
+        KEY: ("2", PROBLEM),
+        OTHER: ((await store.events(OTHER))[-1].message, None),
+    }
+    assert await store.last_events([]) == {}
+
+
 async def test_history_does_not_grow_for_ever(store: Store) -> None:
     await store.add_events(OTHER, 1, [NewEvent("other", "stays")], now=1.0)
     many = [NewEvent("n", str(number)) for number in range(EVENTS_KEPT)]

@@ -160,6 +160,10 @@ class MemoryStore:
         rows = [event for event in self.memory.events if event.sequence > after and key in (None, event.key)]
         return rows[:limit]
 
+    async def last_events(self, keys: Sequence[Key]) -> dict[Key, Event]:
+        self._check()
+        return {event.key: event for event in self.memory.events if event.key in set(keys)}
+
     async def revisions(self, key: Key) -> list[Revision]:
         self._check()
         return list(self.memory.revisions.get(key, []))
