@@ -17,6 +17,8 @@ MOST_LOST_IMAGES = 5
 _GONE = frozenset({"blob_unknown", "manifest_unknown", "name_unknown"})
 """https://github.com/opencontainers/distribution-spec/blob/main/spec.md#error-codes"""
 _LONGEST_BACKOFF = 60.0
+_LONGEST_WAIT = 1800.0
+"""Seconds for a service to come up, or to go: longer than any target takes, large images and GPUs included."""
 _LONGEST_POLL = 3.0
 
 
@@ -173,6 +175,16 @@ def after_look(row: Deployment, revision: str, seen: Observation) -> Settle | Wa
     if seen.state == "removing":
         return ClearFirst()
     return Apply(healing=is_settled(row))
+
+
+def overdue(row: Deployment, target: str, now: float) -> Problem | None:
+    """What is said of a target that never tells how it ends; None while there is time."""
+    doing = {Phase.PREPARING: "come up", Phase.STOPPING: "go"}.get(row.phase)
+    if doing is None or now - row.facts.since <= _LONGEST_WAIT:
+        return None
+    cause = f"{target} does not say how it ends: the service has been about to {doing} for {_LONGEST_WAIT / 60:.0f} min"
+    fix = f"Look at the service on {target}, and wait or {'start' if doing == 'come up' else 'stop'} it again"
+    return Problem(code="too_slow", cause=cause, fix=fix)
 
 
 def is_built_again(row: Deployment, problem: Problem) -> bool:

@@ -20,9 +20,12 @@ async def place(claim: Claim, spec: DeploymentSpec, target: Target) -> bool:
     if revision is None:
         raise RuntimeError("the image is not known yet")  # A defect of ours: the stage says that it is.
     seen = await target.observe(claim.row.key)
+    late = decide.overdue(claim.row, target.name, claim.now())
     match decide.after_look(claim.row, revision, seen):
         case decide.Settle():
             return await _settle(claim, target, revision, seen)
+        case decide.Wait() | decide.ClearFirst() if late is not None:
+            await claim.fail(late, url=seen.url, detail=seen.detail)
         case decide.Wait():
             await _wait(claim, target, revision, seen)
         case decide.ClearFirst():
@@ -47,6 +50,8 @@ async def clear(claim: Claim, target: Target) -> None:
         return
     await claim.save(story.removing(name), once=f"remove {name}", delay=claim.soon())
     await target.remove(claim.row.key)
+    if (late := decide.overdue(claim.row, name, claim.now())) is not None:
+        await claim.fail(late)
 
 
 async def look_again(claim: Claim, target: Target) -> None:

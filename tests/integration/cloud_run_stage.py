@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import grpc
+from google.api_core.exceptions import GoogleAPICallError
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import run_v2
 
@@ -43,6 +44,10 @@ def wish(version: str = "one", image: str = IMAGE) -> DeploymentSpec:
 BROKEN = wish("broken", IMAGE.replace("hello", "crashes"))
 
 
+async def _nothing() -> None:
+    pass
+
+
 @dataclass
 class LateFuse(Fuse):
     """The process dies, but its last call is on its way, and arrives so many seconds later."""
@@ -56,6 +61,19 @@ class LateFuse(Fuse):
         return await super().burn(call)
 
 
+@dataclass
+class Hook(Fuse):
+    """Nobody dies; the world changes before a call."""
+
+    number: int = 0
+    do: Callable[[], Awaitable[Any]] = _nothing
+
+    async def burn(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        if self.calls + 1 == self.number:
+            await self.do()
+        return await super().burn(call)
+
+
 class GoogleStage(Stage):
     """One project in a region of its own. After a death it goes on with a new manager over the same store."""
 
@@ -65,7 +83,7 @@ class GoogleStage(Stage):
         self.deaths = 0
         self._late: tuple[float, Callable[[], Awaitable[Any]]] | None = None
         self.meddled = False
-        """Somebody else was at the service, and nobody has looked since."""
+        """Somebody else was at the service, and no look since has been answered."""
         self.uids: set[str] = set()
         """Of all services of ours that there ever were."""
         self.place = Place("twin-project", f"us-test{next(_regions)}")
@@ -100,7 +118,7 @@ class GoogleStage(Stage):
         await self.arrive(until=self.row(key).due)
         try:
             row = await super().step(key)
-            self.meddled = False
+            self.meddled = self.meddled and row.tries > 0
         except Killed:
             row = self._died(key)
         await self.look(row)
@@ -129,6 +147,20 @@ class GoogleStage(Stage):
         """The next `revision` or `deletion` here takes so long; without a number, it never ends."""
         self.google.fail(call=what, resource=f"*/{self.place.region}/*", seconds=seconds, forever=not seconds)
 
+    def hurry(self) -> None:
+        """From now on nothing is slow that has not begun."""
+        faults = self.google.twin.faults
+        if any(rule.forever for rule in faults.rules):
+            faults.replace([rule for rule in faults.rules if not rule.forever])
+
+    async def deleted_by_hand(self) -> None:
+        """In the console, by somebody who tries again when told of a fault."""
+        for service in [*self.ours(), *self.ours()]:
+            with suppress(GoogleAPICallError):
+                await self.google.services.delete_service(name=service.name)
+        await self.gone()
+        self.meddled = True
+
     async def gone(self) -> None:
         """Until Google has no service of ours."""
         await until(self._nothing, "the service is gone", seconds=10)
@@ -147,6 +179,19 @@ class GoogleStage(Stage):
     def ours(self) -> list[run_v2.Service]:
         services = self._services.services(self.place.parent(self.place.region))
         return [service for service in services if service.labels.get("managed-by") == "cloud-deploy"]
+
+    def name(self) -> str:
+        """Short name of the project's service."""
+        return self.place.service(KEY, wish()).rsplit("/", 1)[-1]
+
+    def service(self, name: str) -> run_v2.Service | None:
+        return self._services.service(f"{self.place.parent(self.place.region)}/services/{name}")
+
+    def before_call(self, number: int, do: Callable[[], Awaitable[Any]]) -> None:
+        """Something happens just before the manager's call to Google of this number, counted from now."""
+        self._store_dies = False
+        self.fuse = Hook(-1, "before", number=number, do=do)
+        self.restart()
 
     async def answer(self) -> str | None:
         """The revision that answers at the address of the row."""
