@@ -31,7 +31,7 @@ ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 ARG PIP_TRUSTED_HOST
 ARG PIP_DEFAULT_TIMEOUT
-COPY docker/builder.lock docker/strip_libraries.py /locks/
+COPY docker/builder.lock docker/lighten.py /locks/
 # uv takes pip's settings by other names.
 RUN python3 -m venv --without-pip /opt/cloud-deploy \
     && UV_HTTP_TIMEOUT="${PIP_DEFAULT_TIMEOUT:-60}" /tools/bin/uv pip install --quiet --no-cache --no-config \
@@ -39,24 +39,25 @@ RUN python3 -m venv --without-pip /opt/cloud-deploy \
            $(for each in $PIP_EXTRA_INDEX_URL; do echo "--index $each"; done) --index-strategy unsafe-best-match \
            $(for each in $PIP_TRUSTED_HOST; do echo "--allow-insecure-host $each"; done) \
            --python /opt/cloud-deploy/bin/python --require-hashes --only-binary :all: --requirement /locks/builder.lock \
-    && python3 /locks/strip_libraries.py /opt/cloud-deploy/lib \
+    && python3 /locks/lighten.py /opt/cloud-deploy/lib/python3.*/site-packages \
     && rm -f /opt/cloud-deploy/.lock
 COPY --from=wheel /wheels /wheels
 COPY docker/import_all.py /
 # The container cannot write bytecode: what the program imports is compiled here, and nothing else is.
 RUN /tools/bin/pip --python /opt/cloud-deploy/bin/python install --quiet --no-compile --no-deps --no-index /wheels/*.whl \
-    && /opt/cloud-deploy/bin/python /import_all.py image_builder google grpc
+    && /opt/cloud-deploy/bin/python /import_all.py image_builder
 
 # Of the base: what a service needs to run. Installers, perl, manuals and set-user-id bits are for building machines;
 # the modules of python itself, which the official image has as source alone, are compiled.
 FROM ${PYTHON_IMAGE} AS system
 LABEL io.tango.cloud-deploy.stage=build
 RUN lib=$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))') \
-    && rm -rf "$lib/ensurepip" "$lib/idlelib" "$lib/lib2to3" "$lib/test" "$lib/tkinter" "$lib/turtledemo" \
-           "$lib"/site-packages/* /usr/lib/python3/dist-packages /usr/share/python-wheels \
+    && rm -rf "$lib/distutils" "$lib/ensurepip" "$lib/idlelib" "$lib/lib2to3" "$lib/pydoc_data" "$lib/test" \
+           "$lib/tkinter" "$lib/turtledemo" "$lib"/site-packages/* /usr/lib/python3/dist-packages /usr/share/python-wheels \
            /usr/bin/pip* /usr/local/bin/pip* /usr/local/bin/idle* /usr/local/bin/pydoc* \
            /usr/bin/apt* /usr/lib/apt /usr/lib/*/libapt-* /var/lib/apt /usr/bin/dpkg* /usr/lib/dpkg \
-           /usr/bin/perl* /usr/lib/*/perl-base /usr/share/perl* "$lib/pydoc_data" /usr/lib/*/gconv /var/lib/dpkg/info \
+           /usr/bin/perl* /usr/lib/*/libperl.* /usr/lib/*/perl /usr/lib/*/perl-base /usr/share/perl* \
+           /usr/lib/*/gconv /var/lib/dpkg/info \
            /usr/share/doc /usr/share/info /usr/share/locale /usr/share/man /var/cache/* /var/log/* \
     && find / -xdev -type f -perm /6000 -exec chmod a-s {} + \
     && python3 -m compileall -q "$lib"

@@ -1,15 +1,28 @@
-"""Take symbols and debugging sections from the shared libraries in a folder, as `strip` would: no binutils are needed.
+"""Take from a folder of packages what no program reads that runs: `python lighten.py SITE-PACKAGES`.
 
-`python strip_libraries.py FOLDER`. The loader reads what the program headers name; what lies behind that is for
-debuggers and linkers: a third of the packages. https://refspecs.linuxfoundation.org/elf/gabi4+/ch5.pheader.html
+Packages' own tests, sources of their compiled parts, databases that are not ours; and, from shared libraries, symbols
+and debugging sections, as `strip` would (no binutils are needed). The loader reads what the program headers name; what
+lies behind that is for debuggers and linkers: a third of the packages.
+https://refspecs.linuxfoundation.org/elf/gabi4+/ch5.pheader.html
 """
 
+import shutil
 import struct
 import sys
 from pathlib import Path
 
 HEADER = struct.Struct("<16sHHIQQQIHHHHHH")  # Elf64_Ehdr
 SEGMENT = struct.Struct("<IIQQQQQQ")  # Elf64_Phdr
+FOLDERS = (
+    "*/tests",
+    "*/testing",
+    "sqlalchemy/dialects/mssql",
+    "sqlalchemy/dialects/mysql",
+    "sqlalchemy/dialects/oracle",
+)
+KINDS = {".c", ".cpp", ".h", ".hpp", ".proto", ".pxd", ".pyi", ".pyx"}
+LEXERS = {"__init__.py", "_mapping.py", "python.py"}
+"""Of pygments: what shows a traceback in colours. It has 250 more."""
 LITTLE_64 = b"\x7fELF\x02\x01"
 
 
@@ -27,6 +40,12 @@ def strip(path: Path) -> None:
     path.chmod(mode)
 
 
-for each in Path(sys.argv[1]).rglob("*.so*"):
-    if each.is_file() and not each.is_symlink():
+packages = Path(sys.argv[1])
+for pattern in FOLDERS:
+    for folder in packages.glob(pattern):
+        shutil.rmtree(folder)
+for each in packages.rglob("*"):
+    if each.suffix in KINDS or (each.parent == packages / "pygments" / "lexers" and each.name not in LEXERS):
+        each.unlink()
+    elif ".so" in each.suffixes and each.is_file() and not each.is_symlink():
         strip(each)

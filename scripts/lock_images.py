@@ -18,12 +18,25 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docker"
-BUILDER_ALONE = {"cyclonedx-python-lib", "installer", "isal", "jinja2", "markupsafe", "pathspec", "uv"}
+BUILDER_ALONE = {
+    "cyclonedx-python-lib",
+    "google-cloud-build",
+    "google-cloud-storage",
+    "installer",
+    "isal",
+    "itsdangerous",
+    "jinja2",
+    "markupsafe",
+    "pathspec",
+    "uv",
+}
 MANAGER_ALONE = {
     "aiodocker",
     "aiohttp",
     "aiosqlite",
     "alembic",
+    "google-cloud-logging",
+    "google-cloud-run",
     "greenlet",
     "pyyaml",
     "rich",
@@ -32,7 +45,7 @@ MANAGER_ALONE = {
 }
 MORE = {"manager": ["httptools", "uvloop"], "builder": ["httptools"]}
 """Of uvicorn[standard], what each uses: its reloader and its WebSockets are not wanted in a container."""
-EXTRAS: dict[str, tuple[str, ...]] = {"manager": ("postgres",), "builder": ()}
+EXTRAS: dict[str, tuple[str, ...]] = {"manager": ("gcp", "postgres"), "builder": ("gcp",)}
 _PIN = re.compile(r"^([\w.-]+)(?:\[[\w,-]+\])?==([\w.+!-]+)", re.MULTILINE)
 
 
@@ -54,7 +67,7 @@ def wishes() -> dict[str, list[str]]:
     found = {
         name: [line.replace("uvicorn[standard]", "uvicorn") for line in every if name_of(line) not in left_out[name]]
         + MORE[name]
-        + [line for extra in EXTRAS[name] for line in extras[extra]]
+        + [line for extra in EXTRAS[name] for line in extras[extra] if name_of(line) not in left_out[name]]
         for name in left_out
     }
     uv = [line for line in every if name_of(line) == "uv"]
