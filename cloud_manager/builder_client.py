@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Any, TypeVar
 
@@ -12,7 +12,7 @@ from httpx_sse import SSEError, aconnect_sse
 from pydantic import BaseModel, ValidationError
 
 from cloud_manager.errors import BuilderUnavailable, DeployError
-from image_builder.contract import BuildEvent, BuildRequest, BuildStatus, ImageReference, Problem
+from image_builder.contract import BuildEvent, BuildRequest, BuildStatus, ImageReference, PinRequest, Problem
 
 _TIMEOUT = httpx.Timeout(10.0, connect=3.0)
 # A build may be silent for long (one large wheel). A dead builder closes the connection; a lost network shows here.
@@ -46,6 +46,10 @@ class BuilderClient:
         await self._call(
             "DELETE", f"/builds/{build_id}", absent_is_fine=True, params={"owner": owner}, timeout=_RELEASE_TIMEOUT
         )
+
+    async def keep(self, owner: str, digests: Sequence[str]) -> None:
+        pins = PinRequest(owner=owner, digests=tuple(digests))
+        await self._call("PUT", "/pins", json=pins.model_dump(mode="json"))
 
     async def events(self, build_id: str, *, after: int = 0) -> AsyncIterator[BuildEvent]:
         """A stream that breaks before the build is done raises `BuilderUnavailable`: ask again with `after`."""
