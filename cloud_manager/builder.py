@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 from image_builder.contract import BuildEvent, BuildRequest, BuildStatus, ImageReference
@@ -21,6 +21,10 @@ class Builder(Protocol):
 
     async def release(self, build_id: str, owner: str) -> None:
         """Leave a build; the last owner to leave cancels it, and what ran is dead when this returns."""
+        ...
+
+    async def keep(self, owner: str, digests: Sequence[str]) -> None:
+        """Keep these images for a project, whatever else is cleared away, instead of those kept for it before."""
         ...
 
     def events(self, build_id: str, *, after: int = 0) -> AsyncIterator[BuildEvent]:

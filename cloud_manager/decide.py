@@ -14,6 +14,7 @@ from image_builder.contract import BuildRequest, BuildState, BuildStatus, ImageR
 MOST_INTERNAL_TRIES = 10
 MOST_CANCELLED_TRIES = 5
 MOST_LOST_IMAGES = 5
+_IMAGES_KEPT = 2
 _GONE = frozenset({"blob_unknown", "manifest_unknown", "name_unknown"})
 """https://github.com/opencontainers/distribution-spec/blob/main/spec.md#error-codes"""
 _LONGEST_BACKOFF = 60.0
@@ -63,6 +64,13 @@ class LetGo:
     """Leave a build that this project needs no more."""
 
     build_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Tell the builder which images are still needed."""
+
+    digests: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +221,13 @@ def phase_unseen(row: Deployment) -> Phase:
     return Phase.PREPARING if row.phase is Phase.RUNNING and row.tries > 0 else row.phase
 
 
-def next_leftover(facts: Facts, target: str, *, pinned: bool = False) -> Recall | LetGo | Look | None:
+def images_to_keep(facts: Facts) -> tuple[str, ...]:
+    """Now that this one serves: it, and the last good one before. What is in a registry is kept there."""
+    serving = facts.image.digest if facts.image is not None and facts.image.pushed is None else None
+    return tuple(dict.fromkeys((serving, *facts.keep) if serving else facts.keep))[:_IMAGES_KEPT]
+
+
+def next_leftover(facts: Facts, target: str, *, pinned: bool = False) -> Recall | LetGo | Keep | Look | None:
     """What an earlier wish left behind, cleared away once the present one runs on `target`.
 
     pinned: the image is of a rollback, so no build that is noted serves the present wish.
@@ -223,10 +237,12 @@ def next_leftover(facts: Facts, target: str, *, pinned: bool = False) -> Recall 
         return Recall(facts.asking)
     if unbuilt and facts.build_id is not None:
         return LetGo(facts.build_id)
+    if facts.keep != facts.kept:
+        return Keep(facts.keep)
     return next((Look(name) for name in facts.placed_on if name != target), None)
 
 
-def next_to_clear(facts: Facts, tries: int) -> Recall | LetGo | Look | Stopped:
+def next_to_clear(facts: Facts, tries: int) -> Recall | LetGo | Keep | Look | Stopped:
     """What is to be done so that nothing of the project is left.
 
     The build goes first, it costs most; but a builder that does not answer (tries > 0) must not keep a service up.
@@ -237,7 +253,9 @@ def next_to_clear(facts: Facts, tries: int) -> Recall | LetGo | Look | Stopped:
         return Recall(facts.asking)
     if facts.build_id is not None:
         return LetGo(facts.build_id)
-    return Look(facts.placed_on[0]) if facts.placed_on else Stopped()
+    if facts.placed_on:
+        return Look(facts.placed_on[0])
+    return Keep(()) if facts.kept else Stopped()
 
 
 def is_hopeless(problem: Problem, tries: int) -> bool:

@@ -99,6 +99,10 @@ class Facts(BaseModel):
     """Stored before the builder is asked: until its answer is stored, a build nobody has noted may exist."""
     images_lost: int = 0
     """How often the image was gone from the builder's store since the service last ran."""
+    keep: tuple[str, ...] = ()
+    """Digests of the images that the builder must not clear away: what serves, and the last good one before."""
+    kept: tuple[str, ...] = ()
+    """Of these, what it was told."""
     told: tuple[str, ...] = ()
     """What the history has said already of this generation, so that it is not said again."""
 

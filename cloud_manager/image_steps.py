@@ -50,6 +50,16 @@ class ImageSteps:
                 raise
             log.info("%s: build %s has nothing to leave: %s", claim.row.key, build_id, error)
 
+    async def keep(self, claim: Claim, digests: tuple[str, ...]) -> None:
+        """A builder that cannot do so (of an older release) goes by what was used last."""
+        try:
+            await self._builder.keep(str(claim.row.key), digests)
+        except DeployError as error:
+            if error.problem.retryable:
+                raise
+            log.warning("%s: the builder does not keep its images: %s", claim.row.key, error)
+        await claim.save(keep=digests, kept=digests)
+
     async def _ask_and_note(self, claim: Claim, request: BuildRequest) -> None:
         try:
             status = await self._builder.submit(request)

@@ -159,6 +159,8 @@ class Reconciler:
                 await self._images.recall(claim, noted)
             case decide.LetGo(build_id):
                 await self._let_go(claim, build_id)
+            case decide.Keep(digests):
+                await self._images.keep(claim, digests)
             case decide.Look(other):
                 await self._clear_other(claim, other)
             case None:
@@ -196,6 +198,8 @@ class Reconciler:
                 await self._images.recall(claim, noted)
             case decide.LetGo(build_id):
                 await self._let_go(claim, build_id)
+            case decide.Keep(digests):
+                await self._images.keep(claim, digests)
             case decide.Look(name):
                 await service_steps.clear(claim, self._targets.get(name))
             case decide.Stopped() if claim.row.phase is Phase.STOPPED and claim.row.facts.left:

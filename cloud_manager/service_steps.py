@@ -118,6 +118,7 @@ async def _settle(claim: Claim, target: Target, revision: str, seen: Observation
     running = story.running(seen.url, claim.now() - row.facts.began)
     event = story.unchanged() if row.phase is Phase.RUNNING else running
     facts |= {"revision": revision, "stage": "applied", "told": (), "placed_on": _with(row, target), "images_lost": 0}
+    facts["keep"] = decide.images_to_keep(row.facts)
     claim.note(**facts, settled_generation=row.generation)
     left = decide.next_leftover(claim.row.facts, target.name, pinned=row.pinned is not None)
     await claim.save(event, phase=Phase.RUNNING, tries=0, delay=0.0 if left else claim.resync(), serving=True)

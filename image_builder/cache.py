@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from image_builder.file_hashes import FileHashes
 from image_builder.kept_image import blobs_of, is_whole
 from image_builder.leases import Leases
 from image_builder.oci.layout import Layout
+from image_builder.pins import Pins
 from image_builder.work import StopFlag
 
 BLOBS = "images/blobs/sha256/"
@@ -54,6 +55,7 @@ class Cache:
         self._own = own or folder
         self._leases = leases
         self._layout = Layout(folder / "images")  # looks are no use: this one tells nobody
+        self._pins = Pins(folder)
         self._parts: dict[str, frozenset[str]] = {}
         self.bound = bound
 
@@ -98,6 +100,13 @@ class Cache:
     def size(self) -> int:
         """Bytes on the disk."""
         return sum(file.size for file in self.files())
+
+    def pin(self, owner: str, digests: Sequence[str]) -> None:
+        """Keep these images for an owner, instead of those before. Raises OSError."""
+        self._pins.put(owner, digests)
+        for digest in digests:
+            with contextlib.suppress(OSError):  # used just now: whoever is about to remove it leaves it alone
+                os.utime(self._layout.path(digest))
 
     def keeps(self, digest: str) -> bool:
         """Whether all of an image is there; asking is no use of it."""
@@ -148,7 +157,7 @@ class Cache:
 
     def _contents(self) -> Contents:
         in_use = self._leases.in_use()
-        return Contents(tuple(self.files()), tuple(self._images()), in_use)
+        return Contents(tuple(self.files()), tuple(self._images()), in_use, self._pins.digests())
 
     def _images(self) -> Iterator[KeptImage]:
         for name, digest in self._named().items():
@@ -190,6 +199,7 @@ class Cache:
             tuple(file for file in found.files if file not in stale),
             tuple(image for image in found.images if image not in lost),
             found.in_use,
+            found.pinned,
         )
         return [
             *_told((Eviction(image, (), image.used) for image in lost), "incomplete"),

@@ -12,7 +12,7 @@ from image_builder.build_store import disk_error
 from image_builder.cache import Cache
 from image_builder.cache_plan import newest_of_owners, published
 from image_builder.cache_verify import verify
-from image_builder.contract import BuildState, BuildStatus, CacheCleared, CacheView
+from image_builder.contract import BuildState, BuildStatus, CacheCleared, CacheView, PinRequest
 from image_builder.errors import BuildError
 from image_builder.leases import Leases
 from image_builder.work import StopFlag, T, in_thread
@@ -48,6 +48,10 @@ class CacheKeeper:
         """Raises BuildError."""
         builds = await self._succeeded()
         return await self._in_thread(lambda _: self._cache.view(newest_of_owners(builds), published(builds)))
+
+    async def pin(self, pin: PinRequest) -> None:
+        """Raises BuildError: the disk refuses."""
+        await self._in_thread(lambda _: self._cache.pin(pin.owner, pin.digests))
 
     async def clear(self, *, dry_run: bool = False, verified: bool = False) -> CacheCleared:
         """Remove what is over the bound, and the records of old builds without an image.

@@ -35,11 +35,12 @@ class KeptImage:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """All that a cache holds. in_use: names of files that running builds have been promised."""
+    """All that a cache holds. in_use: names of files that running builds have been promised. pinned: digests."""
 
     files: tuple[CachedFile, ...]
     images: tuple[KeptImage, ...]
     in_use: frozenset[str] = frozenset()
+    pinned: frozenset[str] = frozenset()
 
     @property
     def size(self) -> int:
@@ -63,7 +64,8 @@ def evictions(contents: Contents, newest: frozenset[str], bound: int) -> list[Ev
     """What goes, in order, until what is left fits into `bound` bytes (0: nothing goes).
 
     Least recently used first; then the small notes on what is here, whose use is not noted; the images of `newest`
-    (digests) only when nothing else is left. What a running build uses stays, so there may still be too much.
+    (digests) only when nothing else is left. What a running build uses stays, and what is pinned: there may still be
+    too much.
     """
     size, gone = contents.size, []
     owners = Counter(part for image in contents.images for part in image.parts)
@@ -89,7 +91,8 @@ def _in_order(contents: Contents, newest: frozenset[str], owners: Counter[str]) 
         for file in contents.files
         if file.kind in EVICTABLE and file.name not in owners and file.name not in contents.in_use
     ]
-    images = [image for image in contents.images if image.manifest not in contents.in_use]
+    held = contents.pinned
+    images = [image for image in contents.images if image.manifest not in contents.in_use and image.digest not in held]
     last = [image for image in images if image.digest in newest]
     first = [image for image in images if image.digest not in newest]
     notes = [file for file in loose if file.kind == "index"]

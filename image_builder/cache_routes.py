@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 
 from image_builder.cache_keeper import CacheKeeper
-from image_builder.contract import CacheCleared, CacheView
+from image_builder.contract import CacheCleared, CacheView, PinRequest
 from image_builder.routes import ErrorAnswer
 
 
@@ -62,6 +62,12 @@ router = APIRouter(
 async def view(keeper: Keeper) -> CacheView:
     """Looking is no use: it keeps nothing from going."""
     return await keeper.view()
+
+
+@router.put("/pins", summary="Keep images, whatever the bound", status_code=204)
+async def pin(body: PinRequest, keeper: Keeper) -> None:
+    """For one owner, instead of what was kept for it before. The manager says what serves and what ran well before."""
+    await keeper.pin(body)
 
 
 @router.post("/gc", summary="Clear the cache down to its bound", responses=_example(_CLEARED))

@@ -206,6 +206,15 @@ class CacheCleared(Wire):
     gone: tuple[CacheThing, ...]
 
 
+class PinRequest(Wire):
+    """Images to be kept for an owner, whatever the bound of the cache; none: it wants nothing kept any more."""
+
+    owner: str = Field(min_length=1, max_length=140, examples=["7/42"])
+    digests: tuple[Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")], ...] = Field(
+        max_length=100, examples=[["sha256:" + "4f" * 32]]
+    )
+
+
 class BuildEvent(Wire):
     """One line of a build's history, streamed as server-sent events. `sequence` starts at 1 in each build."""
 

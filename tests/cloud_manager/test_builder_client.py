@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -86,6 +87,13 @@ async def test_a_build_is_asked_for_and_looked_at() -> None:
         f"DELETE /builds/{'b' * 32}?owner=7%2F42 HTTP/1.1",
     ]
     assert BuildRequest.model_validate_json(seen[0].body) == REQUEST
+
+
+async def test_the_images_that_are_still_needed_are_named() -> None:
+    async with builder(always(204, "")) as (client, seen):
+        await client.keep("7/42", [f"sha256:{'4f' * 32}"])
+    assert seen[0].line == "PUT /pins HTTP/1.1"
+    assert json.loads(seen[0].body) == {"owner": "7/42", "digests": [f"sha256:{'4f' * 32}"]}
 
 
 async def test_a_build_that_the_builder_lost_is_none_and_needs_no_release() -> None:

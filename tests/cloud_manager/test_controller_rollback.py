@@ -143,6 +143,39 @@ async def test_an_image_that_is_gone_is_told_and_not_built_from_the_files_of_tod
     assert serves(stage) == new, "what serves goes on"
 
 
+async def test_what_serves_and_the_last_good_one_survive_the_clearing_of_the_builders_cache() -> None:
+    """Else a full disk would take the way back, and a healed service would be built from the files of today."""
+    stage = Stage()
+    await stage.start()
+    await stage.settle()
+    old, new = await updated(stage)
+    stage.shop.clear_images()
+    await stage.rollback()
+    assert (await stage.settle()).phase is Phase.RUNNING
+    assert serves(stage) == old
+    stage.shop.clear_images()
+    await stage.rollback()
+    assert (await stage.settle()).phase is Phase.RUNNING
+    assert serves(stage) == new
+    await stage.stop()
+    await stage.settle()
+    assert stage.shop.kept["7/42"] == (), "a stopped project holds no disk"
+
+
+async def test_a_builder_that_is_away_when_an_image_is_to_be_kept_is_told_later() -> None:
+    stage = Stage()
+    await stage.start()
+    await stage.until(Phase.PREPARING)
+    stage.shop.away = True
+    await stage.until(Phase.RUNNING)
+    await stage.step()
+    assert stage.row().phase is Phase.RUNNING
+    stage.shop.away = False
+    row = await stage.settle()
+    assert stage.shop.kept["7/42"] == row.facts.kept == (row.facts.image.digest if row.facts.image else "",)
+    assert row.facts.problem is None
+
+
 async def test_a_rollback_that_fails_leaves_what_serves_and_can_be_taken_back() -> None:
     stage = Stage()
     old, new = await updated(stage)

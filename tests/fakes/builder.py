@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from cloud_manager.errors import BuilderUnavailable, DeployError
@@ -40,9 +40,17 @@ class Workshop:
     calls: list[tuple[str, str]] = field(default_factory=list)
     made: int = 0
     lost: set[str] = field(default_factory=set)
+    kept: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Owner -> digests of images that stay, whatever is cleared away."""
 
     def lose_images(self) -> None:
+        """The disk is gone."""
         self.lost |= {build.id for build in self.builds.values() if build.image}
+
+    def clear_images(self) -> None:
+        """`cloud-deploy gc` under the smallest bound: only what is kept for somebody stays."""
+        kept = {digest for digests in self.kept.values() for digest in digests}
+        self.lost |= {build.id for build in self.builds.values() if build.image and build.image.digest not in kept}
 
     def pull(self, image: ImageReference) -> None:
         """What a target does with an image. Raises as `BuilderClient.blob` does when it is not there any more."""
@@ -134,6 +142,10 @@ class FakeBuilder:
         shop.builds[build_id] = build.model_copy(update={"owners": owners})
         if not owners and not build.state.done:
             shop.cancel(build_id)
+
+    async def keep(self, owner: str, digests: Sequence[str]) -> None:
+        await self._enter("keep", owner)
+        self.workshop.kept[owner] = tuple(digests)
 
     async def events(self, build_id: str, *, after: int = 0) -> AsyncIterator[BuildEvent]:
         build = self.workshop.builds[build_id]

@@ -199,6 +199,30 @@ def test_looking_is_no_use_but_asking_is(tmp_path: Path) -> None:
     assert next(thing.name for thing in cache.view(NOBODY).would_go if thing.kind == "image") == f"builds/{'b' * 32}"
 
 
+def test_pinned_images_survive_every_bound_until_they_are_let_go(tmp_path: Path) -> None:
+    """Else a running service, or the way back to the one before, would depend on how full the disk is."""
+    layout = layout_at(tmp_path / "images")
+    old, new = named(layout, "a" * 32, b"old"), named(layout, "b" * 32, b"new")
+    cache_of(tmp_path, 1).pin("7/42", (old.digest,))
+    assert [thing.name for thing in clear(tmp_path, 1).gone if thing.kind == "image"] == [f"builds/{'b' * 32}"]
+    assert (is_whole(layout, old.digest), is_whole(layout, new.digest)) == (True, False)
+    cache_of(tmp_path, 1).pin("7/42", ())
+    assert [thing.name for thing in clear(tmp_path, 1).gone if thing.kind == "image"] == [f"builds/{'a' * 32}"]
+
+
+def test_an_image_pinned_while_the_cache_is_cleared_is_left_alone(tmp_path: Path) -> None:
+    layout = layout_at(tmp_path / "images")
+    image = named(layout, "a" * 32, b"old")
+    os.utime(layout.path(image.digest), (1.0, 1.0))
+
+    class PinnedNow(StopFlag):
+        def check(self) -> None:
+            cache_of(tmp_path, 1).pin("7/42", (image.digest,))
+
+    cache_of(tmp_path, 1).clear(NOBODY, PinnedNow())
+    assert is_whole(layout, image.digest)
+
+
 def test_verify_removes_what_is_corrupt_and_says_so(tmp_path: Path) -> None:
     """Otherwise bit rot is deployed, or found by the engine that refuses the image."""
     layout = layout_at(tmp_path / "images")

@@ -72,6 +72,12 @@ def test_what_a_running_build_uses_stays() -> None:
     assert gone(held, 1) == ["old[old weights]", "note"]
 
 
+def test_what_is_pinned_stays_though_nothing_else_is_left() -> None:
+    """Else a service could not be put back, nor rolled back, after the disk was full."""
+    pinned = Contents(FILES, (OLD, NEW), pinned=frozenset({OLD.digest}))
+    assert gone(pinned, 1) == ["wheel", "new[new]", "note"]
+
+
 def test_a_loose_blob_goes_by_its_own_use() -> None:
     files = (file("a", 10, 3.0), file("b", 10, 1.0), file("c", 10, 2.0))
     assert gone(Contents(files, ()), 10) == ["b", "c"]
