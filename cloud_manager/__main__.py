@@ -16,6 +16,7 @@ from cloud_manager.builder_client import BuilderClient
 from cloud_manager.clock import SystemClock
 from cloud_manager.controller import Controller, fill_board
 from cloud_manager.errors import BadRequest, DeployError
+from cloud_manager.preflights import Preflights
 from cloud_manager.routes.parts import Collaborators
 from cloud_manager.routes.tango import StatusWords
 from cloud_manager.server import Server, listen, url_of
@@ -77,7 +78,8 @@ async def _build(settings: Settings, opened: AsyncExitStack) -> Collaborators:
         store, board, builder, targets, clock, shared_root=root, resync_seconds=settings.resync_seconds
     )
     deployments = Deployments(store, board, controller, targets, clock, root)
-    return Collaborators(deployments, controller, store, board, targets, builder, clock)
+    preflights = Preflights(settings, targets, builder)
+    return Collaborators(deployments, controller, store, board, targets, builder, clock, preflights=preflights)
 
 
 def _refuse(reason: str) -> int:

@@ -15,7 +15,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from cloud_manager.errors import BadRequest, DeployError
-from cloud_manager.routes import api, changes, health, revisions, streams, tango
+from cloud_manager.routes import api, changes, health, preflight, revisions, streams, tango
 from cloud_manager.routes.pages import OwnHostOnly
 from cloud_manager.routes.parts import Collaborators
 from image_builder.contract import Problem
@@ -44,7 +44,7 @@ def create_app(parts: Collaborators, *, on_death: Callable[[], None]) -> FastAPI
     )
     app.add_middleware(OwnHostOnly)
     app.state.parts = parts
-    for each in (tango, api, changes, revisions, streams, health):
+    for each in (tango, api, changes, revisions, preflight, streams, health):
         app.include_router(each.router)
     _answer_errors(app)
     return app

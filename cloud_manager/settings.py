@@ -65,6 +65,9 @@ class Settings(BaseSettings):
         default="cloud-deploy",
         description="Docker repository of Artifact Registry, in the service's region, for what names no image_uri.",
     )
+    cloud_build_bucket: str = Field(
+        default="", description="The builder's bucket for Google Cloud Build, for the preflight to look at."
+    )
     resync_seconds: float = Field(default=180.0, gt=0, description="How often a healthy service is looked at again.")
     log_level: str = Field(default="INFO")
 

@@ -83,6 +83,9 @@ class Manager:
     def follow_logs(self, user: str, project: str, *, tail: int) -> Iterator[str]:
         return self._stream(f"{_path(user, project)}/logs/stream", {"tail": tail})
 
+    def preflight(self, target: str | None = None) -> Json:
+        return self._object("GET", "/preflight", params={"target": target} if target else {})
+
     def schema(self) -> Json:
         return self._object("GET", "/schema")
 

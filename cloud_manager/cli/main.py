@@ -11,7 +11,20 @@ from typing import Annotated
 
 import typer
 
-from cloud_manager.cli import build, cache, complete, follow, images, init, render, revisions, up, validate, watch
+from cloud_manager.cli import (
+    build,
+    cache,
+    complete,
+    follow,
+    images,
+    init,
+    preflight,
+    render,
+    revisions,
+    up,
+    validate,
+    watch,
+)
 from cloud_manager.cli.acting import Project, Url, User, Wait, act, console, show_result
 from cloud_manager.cli.acting import manager as new_manager
 from cloud_manager.cli.builder_api import BuilderUnreachable
@@ -116,6 +129,7 @@ def validate_command(
 
 
 app.command()(init.init)
+app.command()(preflight.preflight)
 
 # --- with a manager ---------------------------------------------------------------------------------------------
 

@@ -12,7 +12,9 @@ from cloud_manager.builder import Builder
 from cloud_manager.change_feed import ChangeFeed
 from cloud_manager.clock import Clock, SystemClock
 from cloud_manager.deployment import Key
+from cloud_manager.deployment_spec import DeploymentSpec
 from cloud_manager.event_feed import EventFeed
+from cloud_manager.preflight import Report
 from cloud_manager.routes.event_stream import EventStreams
 from cloud_manager.store.protocol import Store
 from cloud_manager.targets.target import Target
@@ -49,6 +51,14 @@ class Targets(Protocol):
     def available(self) -> tuple[str, ...]: ...
 
 
+class PreflightRuns(Protocol):
+    """`preflights.Preflights`."""
+
+    async def run(self, spec: DeploymentSpec | None, target: str | None = None) -> Report: ...
+
+    async def of_project(self, key: Key, target: str | None = None) -> Report: ...
+
+
 @dataclass
 class Collaborators:
     """The concretes, and what the streams of this process share."""
@@ -61,6 +71,7 @@ class Collaborators:
     builder: Builder
     clock: Clock = field(default_factory=SystemClock)
     streams: EventStreams = field(default_factory=EventStreams)
+    preflights: PreflightRuns = field(kw_only=True)
     feed: EventFeed = field(init=False)
     changes: ChangeFeed = field(init=False)
 

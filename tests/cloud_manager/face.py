@@ -16,6 +16,7 @@ from cloud_manager.clock import SystemClock
 from cloud_manager.deployment import Key, Phase
 from cloud_manager.deployment_spec import Deploy, DeploymentSpec, LoadedSpec
 from cloud_manager.errors import DeployError
+from cloud_manager.preflight import Check, Report
 from cloud_manager.routes.event_stream import EventStreams
 from cloud_manager.routes.parts import Collaborators
 from cloud_manager.routes.tango import StatusWords
@@ -115,6 +116,19 @@ class FakeBuilder:
             raise self.error
 
 
+class FakePreflights:
+    def __init__(self) -> None:
+        self.asked: list[tuple[Key | None, str | None]] = []
+
+    async def of_project(self, key: Key, target: str | None = None) -> Report:
+        self.asked.append((key, target))
+        return Report.of(target or "local", [Check(name="disk", outcome="passed", cause="9.0 GiB free")])
+
+    async def run(self, spec: DeploymentSpec | None, target: str | None = None) -> Report:
+        self.asked.append((None, target))
+        return Report.of(target or "local", [Check(name="disk", outcome="failed", cause="no room", fix="make some")])
+
+
 class Face:
     """A running server. `store`, `board` … may be changed through `do`, which runs in the server's loop."""
 
@@ -122,6 +136,7 @@ class Face:
         self.store, self.board = MemoryStore(), Board()
         self.deployments = FakeDeployments(self.store, self.board)
         self.controller, self.targets, self.builder = FakeController(), FakeTargets(), FakeBuilder()
+        self.preflights = FakePreflights()
         self.parts = Collaborators(
             deployments=self.deployments,
             controller=self.controller,
@@ -129,6 +144,7 @@ class Face:
             board=self.board,
             targets=self.targets,
             builder=self.builder,  # type: ignore[arg-type]
+            preflights=self.preflights,
             clock=SystemClock(),
             streams=EventStreams(keep_alive=0.2),
         )
