@@ -45,6 +45,7 @@ class Front:
 
     async def serve(self, port: int) -> None:
         self._restore()
+        self._tell()
         server = await asyncio.start_server(self._accept, "0.0.0.0", port)  # noqa: S104 - its container's own
         async with server:
             while True:
@@ -149,6 +150,10 @@ class Front:
         self.active = tuple(state["active"]) if state["active"] else None
         if self.wish and state["attempt"] == self.wish["attempt"]:
             self.verdict, self.reason = state["verdict"], state["reason"]
+        if self.verdict == "ready":  # what died with it may have come back later than it: healthy once it answers
+            self.reason = "has not answered yet"
+            self._note(True, True)
+            self._next_probe = 0.0
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         backend = self.active

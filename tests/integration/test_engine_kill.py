@@ -66,7 +66,7 @@ def test_a_service_survives_the_engine(stack: Stack, engine: OwnEngine, docker_b
     engine.start()
     stack.wait("running")
     assert stack.show()["url"] == url
-    assert serves(stack, engine, "one")
+    until("the service to answer", lambda: serves(stack, engine, "one"), PERIOD)
     assert sorted(engine.docker("ps", "-aq").split()) == sorted(containers), "the Engine's own deed, no new deployment"
     assert len(containers) == 2, "a program and a front"
 
@@ -80,9 +80,8 @@ def test_a_deployment_survives_the_engine(stack: Stack, engine: OwnEngine, docke
     stack.wait("preparing")
     threading.Event().wait(after)
     engine.kill()
-    threading.Event().wait(1)
-    assert stack.word() == "preparing"
+    until("no word of running", lambda: stack.word() == "preparing", PERIOD + 8)
     engine.start()
     stack.wait("running")
-    assert serves(stack, engine, "two")
+    until("the new revision to answer", lambda: serves(stack, engine, "two"), PERIOD)
     until("the older revision to have gone", lambda: len(engine.docker("ps", "-aq").split()) == 2)
