@@ -59,6 +59,7 @@ def parse(arguments: Sequence[str]) -> Settings:
     )
     parser.add_argument("--state", type=Path, required=True, help=fields["state"].description)
     parser.add_argument("--port", type=int, help=fields["port"].description)
+    parser.add_argument("--listen", help=fields["listen"].description)
     parser.add_argument("--control-port", type=int, help=fields["control_port"].description)
     parser.add_argument("--project", help=fields["project"].description)
     parser.add_argument("--region", help=fields["region"].description)

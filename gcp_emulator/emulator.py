@@ -69,7 +69,7 @@ async def running(twin: Twin, servers: Mapping[Backend, Server], host: Host) -> 
     started: list[Server] = []
     try:
         backends = {name: ("127.0.0.1", await _start(started, server)) for name, server in servers.items()}
-        proxy = Proxy(authority, backends, Onward(host.proxy) if settings.forward else None)
+        proxy = Proxy(authority, backends, Onward(host.proxy) if settings.forward else None, settings.listen)
         controls = HttpServer(control.create_app(twin.faults, Grants(twin.state, settings.project_number)), https=False)
         ports: dict[str, int] = {
             "proxy": await _start_known(started, twin.state, "proxy", proxy, settings.port),
@@ -96,8 +96,6 @@ async def _start_known(started: list[Server], state: State, name: str, server: S
         port = await _start(started, server, wanted)
     except OSError as error:
         option = "--port" if name == "proxy" else "--control-port"
-        raise PortInUse(
-            f"port {wanted} of 127.0.0.1 cannot be had ({error.strerror}): give another {option}"
-        ) from error
+        raise PortInUse(f"port {wanted} cannot be had ({error.strerror}): give another {option}") from error
     ports.put(name, port)
     return port

@@ -28,19 +28,23 @@ Address = tuple[str, int]
 
 
 class Proxy:
-    """Listens on loopback alone."""
-
-    def __init__(self, authority: Authority, backends: Mapping[Backend, Address], onward: Onward | None = None) -> None:
-        """onward: the way to hosts that are not Google's; None: there is none."""
+    def __init__(
+        self, authority: Authority, backends: Mapping[Backend, Address], onward: Onward | None, listen: str
+    ) -> None:
+        """Args:
+        onward: the way to hosts that are not Google's; None: there is none.
+        listen: the address to listen on.
+        """
         self._authority = authority
         self._backends = backends
+        self._listen = listen
         self._onward = onward
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.Task[None]] = set()
 
     async def start(self, port: int = 0) -> int:
         """The port that it listens on. Raises OSError."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port, limit=_LONGEST_HEAD)
+        self._server = await asyncio.start_server(self._serve, self._listen, port, limit=_LONGEST_HEAD)
         return int(self._server.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:

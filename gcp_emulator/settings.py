@@ -21,7 +21,11 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     state: Path = Field(description="Folder that outlives the emulator.")
-    port: int = Field(default=0, ge=0, le=65535, description="Of the proxy, on 127.0.0.1; 0: any, the same ever after.")
+    port: int = Field(default=0, ge=0, le=65535, description="Of the proxy; 0: any, the same ever after.")
+    listen: str = Field(
+        default="127.0.0.1",
+        description="Address of the proxy. Another is for clients in containers beside it: there is no login to it.",
+    )
     control_port: int = Field(default=0, ge=0, le=65535, description="Of /faults; 0: any, the same ever after.")
     project: str = Field(default="twin-project", description="The one project that there is.")
     region: str = Field(default="us-central1", description="Written to the environment file; every region is served.")
