@@ -10,27 +10,31 @@ from contextlib import AsyncExitStack
 from pydantic import ValidationError
 from uvicorn.loops.auto import auto_loop_factory
 
-from cloud_manager.app import create_app
+from cloud_manager.access import check_reach, token_of
+from cloud_manager.app import create_app, face
 from cloud_manager.board import Board
 from cloud_manager.builder_client import BuilderClient
 from cloud_manager.clock import SystemClock
 from cloud_manager.controller import Controller, fill_board
 from cloud_manager.errors import BadRequest, DeployError
+from cloud_manager.metrics import Metrics
 from cloud_manager.preflights import Preflights
+from cloud_manager.request_log import log_to_stderr
 from cloud_manager.routes.parts import Collaborators
-from cloud_manager.routes.tango import StatusWords
 from cloud_manager.server import Server, listen, url_of
 from cloud_manager.settings import Settings
 from cloud_manager.store.open import open_store
 from cloud_manager.targets.catalog import Catalog
 from cloud_manager.use_cases import Deployments
 
+log = logging.getLogger(__name__)
+
 
 def main() -> int:
     """Exit code: 0 after a signal; 1 if it could not start, or the controller died."""
     try:
         settings = Settings()
-        _log_to_stderr(settings.log_level)
+        _begin_log(settings)
         with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
             return runner.run(serve(settings))
     except ValidationError as error:
@@ -45,10 +49,11 @@ def main() -> int:
 
 async def serve(settings: Settings) -> int:
     """Runs until a signal comes or the controller dies; then closes what it opened, in reverse order."""
+    token = _token(settings)
     async with AsyncExitStack() as opened:
         listener = opened.enter_context(listen(settings.cloud_manager_host, settings.cloud_manager_port))
         url = url_of(listener)
-        parts = await _build(settings, opened)
+        parts = await _build(settings, token, opened)
         # Before the first request: a word that is not known yet would be an error for the project manager.
         await fill_board(parts.board, parts.store)
         deaths: list[str] = []
@@ -57,29 +62,48 @@ async def serve(settings: Settings) -> int:
             deaths.append("controller")
             server.should_exit = True
 
-        app = create_app(parts, on_death=on_death)
-        server = Server(StatusWords(app, parts.board), parts.streams.close)
+        guarded = bool(token) and settings.tango_gets_need_token
+        app = create_app(parts, on_death=on_death, token=token, tango_needs_token=guarded)
+        server = Server(face(app, parts, tango_needs_token=guarded), parts.streams.close)
         sys.stdout.write(f"cloud_manager listens at {url}\n")
         sys.stdout.flush()
         await server.serve(sockets=[listener])
     return 1 if deaths else 0
 
 
-async def _build(settings: Settings, opened: AsyncExitStack) -> Collaborators:
-    clock, board = SystemClock(), Board()
-    store = await open_store(settings.database_url, settings.state_dir, clock)
+async def _build(settings: Settings, token: str, opened: AsyncExitStack) -> Collaborators:
+    clock, board, metrics = SystemClock(), Board(), Metrics()
+    store = await open_store(settings.database_url, settings.state_dir, clock, told=metrics.store_call)
     opened.push_async_callback(store.aclose)
-    builder = BuilderClient(settings.image_builder_url)
+    builder = BuilderClient(settings.image_builder_url, token)
     opened.push_async_callback(builder.aclose)
     targets = Catalog(settings, builder, clock)
     opened.push_async_callback(targets.aclose)
     root = settings.shared_root
     controller = Controller(
-        store, board, builder, targets, clock, shared_root=root, resync_seconds=settings.resync_seconds
+        store, board, builder, targets, clock, shared_root=root, resync_seconds=settings.resync_seconds, watch=metrics
     )
     deployments = Deployments(store, board, controller, targets, clock, root)
     preflights = Preflights(settings, targets, builder)
-    return Collaborators(deployments, controller, store, board, targets, builder, clock, preflights=preflights)
+    return Collaborators(
+        deployments,
+        controller,
+        store,
+        board,
+        targets,
+        builder,
+        clock,
+        metrics=metrics,
+        preflights=preflights,
+    )
+
+
+def _token(settings: Settings) -> str:
+    token = token_of(settings.api_token, settings.api_token_file)
+    if check_reach("CLOUD_MANAGER_HOST", settings.cloud_manager_host, token, allowed=settings.allow_no_token):
+        host = settings.cloud_manager_host
+        log.warning("CLOUD_MANAGER_HOST=%s: other machines need no token to come in; set API_TOKEN", host)
+    return token
 
 
 def _refuse(reason: str) -> int:
@@ -87,14 +111,11 @@ def _refuse(reason: str) -> int:
     return 1
 
 
-def _log_to_stderr(level: str) -> None:
-    if level.upper() not in logging.getLevelNamesMapping():
-        raise BadRequest(f"LOG_LEVEL is {level!r}", "Set it to DEBUG, INFO, WARNING or ERROR")
-    logging.basicConfig(
-        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
-    for talkative in ("httpx", "alembic.runtime.plugins"):
-        logging.getLogger(talkative).setLevel(logging.WARNING)
+def _begin_log(settings: Settings) -> None:
+    try:
+        log_to_stderr(settings.log_level, settings.log_format)
+    except ValueError as error:
+        raise BadRequest(str(error), "Set it to DEBUG, INFO, WARNING or ERROR") from error
 
 
 if __name__ == "__main__":

@@ -13,9 +13,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
 
+from cloud_manager.access import Access
+from cloud_manager.body_limit import BodyLimit
 from cloud_manager.errors import BadRequest, DeployError
-from cloud_manager.routes import api, changes, health, preflight, revisions, streams, tango
+from cloud_manager.request_log import RequestLog
+from cloud_manager.routes import api, changes, health, metrics, preflight, revisions, streams, tango
 from cloud_manager.routes.pages import OwnHostOnly
 from cloud_manager.routes.parts import Collaborators
 from image_builder.contract import Problem
@@ -29,10 +33,20 @@ _ABOUT = """One `deployment.yaml` becomes a running service.
 """
 
 
-def create_app(parts: Collaborators, *, on_death: Callable[[], None]) -> FastAPI:
-    """The application; its lifespan runs the controller. It is served through `tango.StatusWords`.
+_LARGEST_BODY = 1 << 20
+_BODY_SECONDS = 30.0
+_OPEN = frozenset({"/healthz"})
 
-    on_death: called when the controller ends by itself; the process must end then, for its words would grow stale.
+
+def create_app(
+    parts: Collaborators, *, on_death: Callable[[], None], token: str = "", tango_needs_token: bool = False
+) -> FastAPI:
+    """The application; its lifespan runs the controller. It is served through `face`.
+
+    Args:
+        on_death: called when the controller ends by itself; the process must end then, for its words would grow stale.
+        token: what everything but TANGO's four GETs and /healthz asks for; empty: nothing does.
+        tango_needs_token: the four ask for it, too.
     """
     lifespan = _lifespan(parts, on_death)
     app = FastAPIOffline(
@@ -42,12 +56,26 @@ def create_app(parts: Collaborators, *, on_death: Callable[[], None]) -> FastAPI
         lifespan=lifespan,
         swagger_ui_parameters={"validatorUrl": None},  # A badge from another host.
     )
+    app.add_middleware(BodyLimit, largest=_LARGEST_BODY, patience=_BODY_SECONDS)
+    if token:
+        unguarded = _OPEN if tango_needs_token else _OPEN | tango.PATHS
+        app.add_middleware(Access, token=token, is_open=lambda scope: scope["path"] in unguarded, refuse=_refuse)
     app.add_middleware(OwnHostOnly)
     app.state.parts = parts
-    for each in (tango, api, changes, revisions, preflight, streams, health):
+    for each in (tango, api, changes, revisions, preflight, streams, health, metrics):
         app.include_router(each.router)
     _answer_errors(app)
     return app
+
+
+def face(app: FastAPI, parts: Collaborators, *, tango_needs_token: bool = False) -> ASGIApp:
+    """The application as it is served: logged, counted, and with the answers that are known at once in front."""
+    logged = RequestLog(app, parts.metrics.request)
+    if tango_needs_token:
+        return logged
+    words = tango.StatusWords(logged, parts.board)
+    parts.metrics.show_words(lambda: words.answered)
+    return words
 
 
 def _lifespan(
@@ -83,6 +111,10 @@ def _answer_errors(app: FastAPI) -> None:
 
 
 async def _deploy_error(request: Request, error: DeployError) -> Response:
+    return _refuse(request, error)
+
+
+def _refuse(request: Request, error: DeployError) -> Response:
     return _answer(request, error.problem, error.http_status)
 
 

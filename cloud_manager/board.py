@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 
 from cloud_manager.deployment import Deployment, Key, Phase
 
@@ -17,6 +18,8 @@ class Board:
         self._updated: dict[tuple[str, str], float] = {}
         self.listeners: set[Callable[[Deployment], None]] = set()
         """Called with every row that is newer than what was known; they return at once."""
+        self._kinds: dict[tuple[str, str], tuple[str, str]] = {}
+        self._counts: Counter[tuple[str, str]] = Counter()
 
     def word(self, user_id: str, project_id: str) -> bytes | None:
         """The status word, e.g. b"running", or None for a project that was never started."""
@@ -30,8 +33,22 @@ class Board:
             if row.updated >= known:
                 self._words[key] = _WORDS[row.phase]
                 self._updated[key] = row.updated
+                self._count(key, (row.phase.value, row.spec.deploy.type if row.spec else ""))
                 for listener in self.listeners if row.updated > known else ():
                     listener(row)
+
+    def counts(self) -> Mapping[tuple[str, str], int]:
+        """Projects by status word and `deploy.type`, which is empty for one without a file. Kept, not counted now."""
+        return self._counts
+
+    def _count(self, key: tuple[str, str], kind: tuple[str, str]) -> None:
+        before = self._kinds.get(key)
+        if before == kind:
+            return
+        self._kinds[key] = kind
+        self._counts[kind] += 1
+        if before is not None:
+            self._counts[before] -= 1
 
     def __len__(self) -> int:
         return len(self._words)

@@ -12,6 +12,7 @@ from httpx_sse import SSEError, aconnect_sse
 from pydantic import BaseModel, ValidationError
 
 from cloud_manager.errors import BuilderUnavailable, DeployError
+from cloud_manager.request_log import HEADER, REQUEST_ID
 from image_builder.contract import BuildEvent, BuildRequest, BuildStatus, ImageReference, PinRequest, Problem
 
 _TIMEOUT = httpx.Timeout(10.0, connect=3.0)
@@ -28,11 +29,17 @@ Model = TypeVar("Model", bound=BaseModel)
 class BuilderClient:
     """One connection pool to one builder. Errors are those of `builder.Builder`."""
 
-    def __init__(self, url: str) -> None:
-        """url: e.g. `http://127.0.0.1:7007`."""
+    def __init__(self, url: str, token: str = "") -> None:
+        """url: e.g. `http://127.0.0.1:7007`. token: the builder's API_TOKEN, if it has one."""
         self.url = url.rstrip("/")
         # The builder is a neighbour: a proxy meant for the internet (http_proxy) must not come between.
-        self._http = httpx.AsyncClient(base_url=self.url, timeout=_TIMEOUT, trust_env=False)
+        self._http = httpx.AsyncClient(
+            base_url=self.url,
+            timeout=_TIMEOUT,
+            trust_env=False,
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            event_hooks={"request": [_named]},
+        )
 
     async def submit(self, request: BuildRequest) -> BuildStatus:
         response = await self._call("POST", "/builds", json=request.model_dump(mode="json"), timeout=_SUBMIT_TIMEOUT)
@@ -160,6 +167,12 @@ class BuilderClient:
     def _raise_for(self, response: httpx.Response) -> None:
         """4xx: the builder's own words. 5xx: it is not able to answer now."""
         problem = self._problem(response)
+        if response.status_code == httpx.codes.UNAUTHORIZED:
+            raise BuilderUnavailable(
+                f"the image builder at {self.url} does not take this manager's API_TOKEN",
+                "Give both the same API_TOKEN; the work goes on when they have it",
+                code="builder_denied",
+            )
         if response.status_code >= 500:
             words = problem.cause if problem else f"HTTP {response.status_code}"
             raise BuilderUnavailable(
@@ -191,6 +204,12 @@ class BuilderClient:
             return model.model_validate_json(data)
         except ValidationError as error:
             raise self._stranger(str(error)) from error
+
+
+async def _named(request: httpx.Request) -> None:
+    """With the id of what caused it, so that the builder's lines of a build lead back to a /start."""
+    if request_id := REQUEST_ID.get():
+        request.headers[HEADER] = request_id
 
 
 def _registry_problem(error: dict[str, str]) -> Problem:

@@ -11,6 +11,7 @@ from cloud_manager.clock import Clock
 from cloud_manager.decide import backoff_seconds, is_hopeless, poll_delay, resync_delay, taken_up
 from cloud_manager.deployment import Deployment, Phase, may_become
 from cloud_manager.store.protocol import NewEvent, Store
+from cloud_manager.watch import Unwatched, Watch
 from image_builder.contract import Problem
 
 _CAUSES_REMEMBERED = 50
@@ -29,6 +30,7 @@ class Desk:
     clock: Clock
     resync_seconds: float
     poll_seconds: float
+    watch: Watch = Unwatched()  # noqa: RUF009 - it has no state
 
 
 class Claim:
@@ -93,6 +95,7 @@ class Claim:
         if is_hopeless(problem, self.row.tries + 1):
             await self.fail(problem, **facts)
             return
+        self._desk.watch.problem(problem.code, final=False)
         tries = self.row.tries + 1
         event = NewEvent("retry", f"waiting to try again: {problem.cause}", problem)
         delay = backoff_seconds(tries, _jitter())
@@ -101,6 +104,8 @@ class Claim:
     async def fail(self, problem: Problem, **facts: Any) -> None:
         """Failed, until the next wish. Said once, however often it is found to be so."""
         known = self.row.phase is Phase.FAILED and self.row.facts.problem == problem
+        if not known:
+            self._desk.watch.problem(problem.code, final=True)
         events = () if known else (NewEvent("error", f"failed: {problem.cause}", problem),)
         await self.save(*events, phase=Phase.FAILED, tries=0, delay=self.resync(), problem=problem, **facts)
 

@@ -15,7 +15,9 @@ from cloud_manager.clock import Clock
 from cloud_manager.deployment import Deployment, Key
 from cloud_manager.errors import DeployError
 from cloud_manager.reconcile import Reconciler, Targets
+from cloud_manager.request_log import REQUEST_ID, about
 from cloud_manager.store.protocol import Store
+from cloud_manager.watch import Unwatched, Watch
 from image_builder.contract import BuildStatus
 
 log = logging.getLogger(__name__)
@@ -51,16 +53,19 @@ class Controller:
         resync_seconds: float,
         workers: int = 16,
         poll_seconds: float = 0.5,
+        watch: Watch | None = None,
     ) -> None:
         self._store = store
         self._board = board
         self._clock = clock
         self._workers = workers
-        desk = Desk(store, board, clock, resync_seconds, poll_seconds)
+        desk = Desk(store, board, clock, resync_seconds, poll_seconds, watch or Unwatched())
         self._reconciler = Reconciler(desk, builder, targets, shared_root)
         self._news = asyncio.Event()
         self._woken: dict[Key, None] = {}
         """In the order of the calls."""
+        self._caused_by: dict[Key, str] = {}
+        """The id of the request that brought the newest wish, until the world matches it. Lost with the process."""
         self._running: dict[Key, asyncio.Task[None]] = {}
         self._soon: dict[Key, float] = {}
         """When to look again, of projects that are on their way."""
@@ -75,6 +80,7 @@ class Controller:
     def wake(self, key: Key) -> None:
         """A wish has changed: look now. A step that serves an older wish is cancelled and awaited first."""
         self._woken[key] = None
+        self._caused_by[key] = REQUEST_ID.get()
         self._news.set()
 
     async def reconcile(self, key: Key) -> None:
@@ -157,7 +163,8 @@ class Controller:
     def _begin(self, key: Key) -> None:
         self._woken.pop(key, None)
         self._soon.pop(key, None)
-        task = asyncio.create_task(self._work(key), name=f"reconcile {key}")
+        cause = about(key, self._caused_by.get(key, ""))
+        task = asyncio.create_task(self._work(key), name=f"reconcile {key}", context=cause)
         self._running[key] = task
         task.add_done_callback(lambda _: self._ended(key))
 
@@ -180,6 +187,8 @@ class Controller:
                 return
             if row.due > self._clock.now():
                 break
+        if row is not None and row.phase.at_rest and key not in self._woken:
+            self._caused_by.pop(key, None)
         if row is not None and row.due < self._clock.now() + _AWAITED:
             self._soon[key] = row.due
 

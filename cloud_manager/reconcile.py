@@ -83,15 +83,20 @@ class Reconciler:
             if row is None:
                 return None
             claim = self._claims[key] = Claim(row, self._desk)
+            began, outcome = claim.now(), "cut"
             try:
                 await self._step(claim)
+                outcome = "done"
             except NewerWish:
+                outcome = "overtaken"
                 log.info("%s: a newer wish came", key)
             except LostOwnership:
+                outcome = "lost"
                 log.warning("%s: another manager has taken it over", key)
                 return None
             finally:
                 del self._claims[key]
+                self._desk.watch.step(outcome, claim.now() - began, max(0.0, began - row.due))
         if claim.row.phase.at_rest:
             self._images.progress.pop(key, None)
         return claim.row

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import uvicorn
 from starlette.types import ASGIApp
 
+from cloud_manager.connection import Connection
 from cloud_manager.errors import DeployError
 
 _GRACE = 5
@@ -56,6 +57,8 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,  # Every project is asked for every two seconds.
                 server_header=False,
+                http=Connection,
+                ws="none",
                 timeout_graceful_shutdown=_GRACE,
                 lifespan="on",
             )

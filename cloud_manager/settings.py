@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -65,11 +65,22 @@ class Settings(BaseSettings):
         default="cloud-deploy",
         description="Docker repository of Artifact Registry, in the service's region, for what names no image_uri.",
     )
+    api_token: SecretStr | None = Field(
+        default=None, description="Whoever calls must send it; TANGO's four GETs and /healthz need none."
+    )
+    api_token_file: Path | None = Field(default=None, description="A file that holds it, instead.")
+    tango_gets_need_token: bool = Field(default=False, description="TANGO's four GETs need it, too.")
+    allow_no_token: bool = Field(
+        default=False, description="Listen beyond loopback without a token: something else keeps others out."
+    )
     cloud_build_bucket: str = Field(
         default="", description="The builder's bucket for Google Cloud Build, for the preflight to look at."
     )
     resync_seconds: float = Field(default=180.0, gt=0, description="How often a healthy service is looked at again.")
     log_level: str = Field(default="INFO")
+    log_format: Literal["json", "text"] = Field(
+        default="text", description="`text`: lines for people; `json`: one object each."
+    )
 
 
 class ClientSettings(BaseSettings):
@@ -78,4 +89,6 @@ class ClientSettings(BaseSettings):
     model_config = SettingsConfigDict(env_file=None, extra="ignore", frozen=True)
 
     cloud_manager_url: str = Field(default="http://127.0.0.1:8890", description="Where the manager listens.")
+    api_token: SecretStr | None = Field(default=None, description="What both ask for, if they do.")
+    api_token_file: Path | None = Field(default=None, description="A file that holds it, instead.")
     image_builder_url: str = Field(default="http://127.0.0.1:7007", description="Where the image builder listens.")

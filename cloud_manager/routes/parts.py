@@ -14,6 +14,7 @@ from cloud_manager.clock import Clock, SystemClock
 from cloud_manager.deployment import Key
 from cloud_manager.deployment_spec import DeploymentSpec
 from cloud_manager.event_feed import EventFeed
+from cloud_manager.metrics import Metrics
 from cloud_manager.preflight import Report
 from cloud_manager.routes.event_stream import EventStreams
 from cloud_manager.store.protocol import Store
@@ -71,6 +72,7 @@ class Collaborators:
     builder: Builder
     clock: Clock = field(default_factory=SystemClock)
     streams: EventStreams = field(default_factory=EventStreams)
+    metrics: Metrics = field(default_factory=Metrics)
     preflights: PreflightRuns = field(kw_only=True)
     feed: EventFeed = field(init=False)
     changes: ChangeFeed = field(init=False)
@@ -78,6 +80,7 @@ class Collaborators:
     def __post_init__(self) -> None:
         self.feed = EventFeed(self.store, self.clock)
         self.changes = ChangeFeed(self.board, self.store, self.clock)
+        self.metrics.show(self.board)
 
 
 async def _parts(request: Request) -> Collaborators:

@@ -9,6 +9,7 @@ from fastapi import Depends, Path
 from cloud_manager.deployment import Deployment, Key
 from cloud_manager.errors import NotFound
 from cloud_manager.names import check_id
+from cloud_manager.request_log import PROJECT
 from cloud_manager.routes.parts import Collaborators, Parts
 
 _Id = Annotated[str, Path(description="1-64 of letters, digits, `.`, `_`, `-`, not starting with a dot.")]
@@ -24,7 +25,9 @@ async def known_row(parts: Collaborators, key: Key) -> Deployment:
 async def _project(
     user_id: Annotated[_Id, Path(examples=["7"])], project_id: Annotated[_Id, Path(examples=["42"])]
 ) -> Key:
-    return Key(check_id(user_id, "user_id"), check_id(project_id, "project_id"))
+    key = Key(check_id(user_id, "user_id"), check_id(project_id, "project_id"))
+    PROJECT.set(str(key))
+    return key
 
 
 Project = Annotated[Key, Depends(_project)]

@@ -18,6 +18,7 @@ from cloud_manager.board import Board
 from cloud_manager.deployment import Key, Phase
 from cloud_manager.errors import BadRequest, NotFound
 from cloud_manager.names import check_id
+from cloud_manager.request_log import PROJECT
 from cloud_manager.routes.guard import meant
 from cloud_manager.routes.parts import Parts
 from image_builder.contract import Problem
@@ -133,7 +134,9 @@ def project_of(query: bytes) -> Key:
         pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=100)
     except ValueError as error:
         raise BadRequest("the query has too many parameters", "Send user_id and project_id") from error
-    return Key(_single("user_id", pairs), _single("project_id", pairs))
+    key = Key(_single("user_id", pairs), _single("project_id", pairs))
+    PROJECT.set(str(key))
+    return key
 
 
 def _single(name: str, pairs: list[tuple[str, str]]) -> str:
@@ -167,6 +170,8 @@ class StatusWords:
     def __init__(self, app: ASGIApp, board: Board) -> None:
         self._app = app
         self._board = board
+        self.answered = 0
+        """How many it has answered: counted here, for a counter with labels would cost as much as the answer."""
         self._answers = {phase.value.encode(): _messages(phase.value.encode()) for phase in Phase}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -177,6 +182,7 @@ class StatusWords:
                 head, body = self._answers[word]
                 await send(head)
                 await send(body)
+                self.answered += 1
                 return
         await self._app(scope, receive, send)
 

@@ -19,7 +19,7 @@ from cloud_manager.store.faults import translated
 from cloud_manager.store.ownership import AdvisoryOwnership, FileOwnership
 from cloud_manager.store.protocol import Store
 from cloud_manager.store.schema import migrate
-from cloud_manager.store.sql import Engines, SqlStore
+from cloud_manager.store.sql import Engines, SqlStore, Told, untold
 from cloud_manager.store.state_lock import StateLock
 
 _log = logging.getLogger(__name__)
@@ -39,12 +39,13 @@ _POSTGRES = {
 }
 
 
-async def open_store(database_url: str, state_dir: Path, clock: Clock) -> Store:
+async def open_store(database_url: str, state_dir: Path, clock: Clock, *, told: Told = untold) -> Store:
     """The store, its tables made or upgraded.
 
     Args:
         database_url: `` (SQLite in `state_dir`), `sqlite:///path`, `postgresql://…` or `postgres://…`.
         clock: waits between tries to reach PostgreSQL, about 8 seconds in all.
+        told: hears how long each use of the database took.
 
     Raises:
         Unavailable: the database does not answer, or the disk is full.
@@ -52,8 +53,8 @@ async def open_store(database_url: str, state_dir: Path, clock: Clock) -> Store:
     """
     url = _parsed(database_url, state_dir)
     if url.drivername == "sqlite+aiosqlite":
-        return await _open_sqlite(url, state_dir)
-    return await _patiently(lambda: _open_postgres(url), clock)
+        return await _open_sqlite(url, state_dir, told)
+    return await _patiently(lambda: _open_postgres(url, told), clock)
 
 
 def _parsed(database_url: str, state_dir: Path) -> URL:
@@ -76,7 +77,7 @@ def _bad_url(cause: str) -> DeployError:
     return DeployError(cause, fix, code="bad_database_url")
 
 
-async def _open_sqlite(url: URL, state_dir: Path) -> Store:
+async def _open_sqlite(url: URL, state_dir: Path, told: Told) -> Store:
     path, place = Path(str(url.database)), f"SQLite at {url.database}"
     async with AsyncExitStack() as undo:
         for lock in _lock_files(path, state_dir):
@@ -86,7 +87,7 @@ async def _open_sqlite(url: URL, state_dir: Path) -> Store:
         undo.push_async_callback(reader.dispose)
         with translated(place):
             await migrate(writer)
-        return SqlStore(Engines(writer, reader), FileOwnership(writer), place, undo.pop_all())
+        return SqlStore(Engines(writer, reader), FileOwnership(writer), place, undo.pop_all(), told)
 
 
 def _lock_files(database: Path, state_dir: Path) -> list[Path]:
@@ -126,7 +127,7 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     cursor.close()
 
 
-async def _open_postgres(url: URL) -> Store:
+async def _open_postgres(url: URL, told: Told) -> Store:
     host = url.host or url.query.get("host") or "the local socket"
     place = f"PostgreSQL at {host}:{url.port or url.query.get('port') or 5432}/{url.database or ''}"
     async with AsyncExitStack() as undo:
@@ -136,7 +137,7 @@ async def _open_postgres(url: URL) -> Store:
             await migrate(engine)
         locks = AdvisoryOwnership(_postgres_engine(url, "cloud-deploy-owner", poolclass=NullPool))
         undo.push_async_callback(locks.aclose)
-        return SqlStore(Engines(engine, engine), locks, place, undo.pop_all())
+        return SqlStore(Engines(engine, engine), locks, place, undo.pop_all(), told)
 
 
 def _postgres_engine(url: URL, application_name: str, **options: Any) -> AsyncEngine:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any, TypeVar
 
 from sqlalchemy import RowMapping, Select, insert, select, tuple_
@@ -13,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from cloud_manager.deployment import Deployment, Event, Key, Phase
 from cloud_manager.deployment_spec import LoadedSpec
-from cloud_manager.errors import LostOwnership, Unavailable
+from cloud_manager.errors import DeployError, LostOwnership, Unavailable
 from cloud_manager.revisions import Revision
 from cloud_manager.store.faults import translated
 from cloud_manager.store.ownership import Ownership
@@ -39,6 +40,14 @@ from cloud_manager.store.wishes import rollback_events, start_events, stop_event
 T = TypeVar("T")
 
 
+Told = Callable[[str, str, float], None]
+"""Hears of `read`, `write`, `own` or `held`; `ok` or the code of the error; seconds."""
+
+
+def untold(doing: str, result: str, seconds: float) -> None:
+    """Nobody listens."""
+
+
 @dataclass(frozen=True, slots=True)
 class Engines:
     """For PostgreSQL the same one twice."""
@@ -50,13 +59,22 @@ class Engines:
 class SqlStore:
     """See the protocol for the methods. A call that is cancelled still ends its transaction before it returns."""
 
-    def __init__(self, engines: Engines, ownership: Ownership, place: str, resources: AsyncExitStack) -> None:
+    def __init__(
+        self,
+        engines: Engines,
+        ownership: Ownership,
+        place: str,
+        resources: AsyncExitStack,
+        told: Told = untold,
+    ) -> None:
         """Made by `open_store`.
 
         Args:
             place: names the database in errors.
             resources: closed with the store.
+            told: hears how long each use took.
         """
+        self._told = told
         self._engines = engines
         self._ownership = ownership
         self._place = place
@@ -139,7 +157,7 @@ class SqlStore:
             await _append(connection, deployment.key, deployment.generation, events, now)
             return deployment_of(row)
 
-        with self._speaking():
+        with self._speaking("held"):
             if not await _to_the_end(self._ownership.holds(deployment.key, deployment.token)):
                 raise _lost(deployment.key)
         return await self._write(work)
@@ -170,16 +188,24 @@ class SqlStore:
         await self._resources.aclose()
 
     @contextmanager
-    def _speaking(self) -> Iterator[None]:
+    def _speaking(self, doing: str) -> Iterator[None]:
         # The engines would quietly connect again, without the lock that was given back.
         if self._closed:
             raise Unavailable(f"{self._place} was closed by this manager", "start the manager again")
-        with translated(self._place):
-            yield
+        began, result = perf_counter(), "cancelled"
+        try:
+            with translated(self._place):
+                yield
+            result = "ok"
+        except DeployError as error:
+            result = error.problem.code
+            raise
+        finally:
+            self._told(doing, result, perf_counter() - began)
 
     async def _taken(self, key: Key) -> RowMapping | None:
         """Owned whole or not at all, also if cancelled on the way."""
-        with self._speaking():
+        with self._speaking("own"):
             taking = asyncio.ensure_future(self._ownership.take(key))
             try:
                 return await _to_the_end(taking)
@@ -194,7 +220,7 @@ class SqlStore:
                 rows: Sequence[RowMapping] = (await connection.execute(query)).mappings().all()
                 return rows
 
-        with self._speaking():
+        with self._speaking("read"):
             return await _to_the_end(work())
 
     async def _write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
@@ -202,7 +228,7 @@ class SqlStore:
             async with self._engines.writer.begin() as connection:
                 return await work(connection)
 
-        with self._speaking():
+        with self._speaking("write"):
             return await _to_the_end(transaction())
 
 

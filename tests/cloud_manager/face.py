@@ -10,7 +10,7 @@ from dataclasses import replace
 from time import monotonic
 from typing import Any, TypeVar
 
-from cloud_manager.app import create_app
+from cloud_manager.app import create_app, face
 from cloud_manager.board import Board
 from cloud_manager.clock import SystemClock
 from cloud_manager.deployment import Key, Phase
@@ -19,7 +19,6 @@ from cloud_manager.errors import DeployError
 from cloud_manager.preflight import Check, Report
 from cloud_manager.routes.event_stream import EventStreams
 from cloud_manager.routes.parts import Collaborators
-from cloud_manager.routes.tango import StatusWords
 from cloud_manager.server import Server, listen, url_of
 from image_builder.contract import BuildEvent, BuildRequest, BuildState, BuildStatus, ImageReference
 from tests.fakes.memory_store import MemoryStore
@@ -132,7 +131,7 @@ class FakePreflights:
 class Face:
     """A running server. `store`, `board` … may be changed through `do`, which runs in the server's loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, **access: Any) -> None:
         self.store, self.board = MemoryStore(), Board()
         self.deployments = FakeDeployments(self.store, self.board)
         self.controller, self.targets, self.builder = FakeController(), FakeTargets(), FakeBuilder()
@@ -148,10 +147,11 @@ class Face:
             clock=SystemClock(),
             streams=EventStreams(keep_alive=0.2),
         )
-        self.app = create_app(self.parts, on_death=self._died)
+        self.app = create_app(self.parts, on_death=self._died, **access)
         self.listener = listen("127.0.0.1", 0)
         self.url = url_of(self.listener)
-        self.server = Server(StatusWords(self.app, self.board), self.parts.streams.close)
+        served = face(self.app, self.parts, tango_needs_token=bool(access.get("tango_needs_token")))
+        self.server = Server(served, self.parts.streams.close)
         self.died = False
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self._serve, daemon=True)
@@ -184,14 +184,15 @@ class Face:
 
 
 @contextmanager
-def served() -> Iterator[Face]:
-    face = Face()
-    face.thread.start()
-    until(lambda: face.server.started)
+def served(**access: Any) -> Iterator[Face]:
+    """access: `token` and `tango_needs_token` of `create_app`."""
+    running = Face(**access)
+    running.thread.start()
+    until(lambda: running.server.started)
     try:
-        yield face
+        yield running
     finally:
-        face.stop()
+        running.stop()
 
 
 def image(digest: str = "ab" * 32) -> ImageReference:

@@ -14,6 +14,7 @@ from cloud_manager.deployment_spec import DeploymentSpec, LoadedSpec
 from cloud_manager.errors import TargetError
 from cloud_manager.revisions import chosen
 from cloud_manager.targets.target import Target
+from cloud_manager.watch import Watch
 from tests.fakes.builder import FakeBuilder, Workshop
 from tests.fakes.clock import ManualClock
 from tests.fakes.memory_store import Memory, MemoryStore
@@ -67,6 +68,7 @@ class Stage:
     memory: Memory = field(default_factory=Memory)
     worlds: dict[str, World] = field(default_factory=lambda: {"fake": World(), "other": World()})
     wrap: Callable[[Any], Any] = _as_it_is
+    watch: Watch | None = None
 
     def __post_init__(self) -> None:
         self.shop = Workshop(clock=self.clock)
@@ -92,6 +94,7 @@ class Stage:
             self.clock,
             shared_root=Path("/nowhere"),
             resync_seconds=RESYNC,
+            watch=self.watch,
         )
 
     async def start(self, wanted: DeploymentSpec | None = None, key: Key = KEY) -> None:

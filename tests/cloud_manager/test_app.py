@@ -26,7 +26,7 @@ def test_the_documentation_needs_no_other_host(face: Face, page: str) -> None:
     """Where there is no internet the page would stay white."""
     answer = requests.get(face.url + page, timeout=10)
     html = answer.text
-    assert "default-src 'self'" in answer.headers["content-security-policy"]
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
     assert "http" not in answer.headers["content-security-policy"]
     assets = re.findall(r"""(?:src|href)=["']([^"']+)["']""", html)
     assert any(asset.endswith(".js") for asset in assets)
