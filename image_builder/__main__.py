@@ -13,25 +13,32 @@ from contextlib import closing
 
 import uvicorn
 
-from image_builder.app import create_app
+from image_builder.access import check_reach, token_of
+from image_builder.app import create_app, face
 from image_builder.build_queue import BuildQueue, Maker
 from image_builder.build_store import BuildStore
 from image_builder.cache_keeper import CacheKeeper
 from image_builder.clock import SystemClock
+from image_builder.connection import Connection
 from image_builder.engines.choose import engines_of
 from image_builder.engines.engine import Engine
 from image_builder.errors import BuildError
 from image_builder.folder_lock import folder_lock
 from image_builder.kept_image import is_whole
+from image_builder.metrics import Metrics
+from image_builder.network import registry_client
 from image_builder.oci.layout import Layout
 from image_builder.pipeline import build
 from image_builder.plan import make_plan
+from image_builder.request_log import log_to_stderr
 from image_builder.settings import Settings
 from image_builder.web.app import create_web_app
 from image_builder.web.manager_client import ManagerClient
 from image_builder.web.parts import WebParts
 from image_builder.web.server import Gui
 from image_builder.workshop import Network, Workshop
+
+log = logging.getLogger(__name__)
 
 _GRACE = 5  # seconds that open connections have to end; what runs is stopped after that
 
@@ -59,21 +66,26 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-async def serve(settings: Settings, workshop: Workshop, maker: Maker) -> None:
+async def serve(settings: Settings, workshop: Workshop, maker: Maker, metrics: Metrics | None = None) -> None:
     """Until a signal. Builds that run then go on at the next start."""
+    token, metrics = access_token(settings), metrics or Metrics()
     for engine in workshop.engines:
         await engine.sweep()
     own = settings.state_dir / "builder"
     store = BuildStore(own / "builds")
-    queue = BuildQueue(store, maker, SystemClock(), workers=settings.build_workers, size=settings.build_queue_size)
+    workers, size = settings.build_workers, settings.build_queue_size
+    queue = BuildQueue(store, maker, SystemClock(), workers=workers, size=size, told=metrics.build_ended)
     bound, history = settings.cache_max_bytes, settings.build_history
     keeper = CacheKeeper(workshop.folder, queue, bound=bound, history=history, own=own)
     config = uvicorn.Config(
-        create_app(queue, workshop.layout, keeper),
+        face(create_app(queue, workshop.layout, keeper, metrics=metrics, token=token)),
         host=settings.image_builder_host,
         port=settings.image_builder_port,
         log_config=None,
         access_log=False,
+        server_header=False,
+        http=Connection,
+        ws="none",
         timeout_graceful_shutdown=_GRACE,
     )
     server = Server(config, queue, gui_of(settings, queue))
@@ -82,19 +94,37 @@ async def serve(settings: Settings, workshop: Workshop, maker: Maker) -> None:
         raise SystemExit(3)  # the log says why
 
 
+def begin_log(settings: Settings) -> None:
+    """Raises BuildError."""
+    try:
+        log_to_stderr(settings.log_level, settings.log_format)
+    except ValueError as error:
+        raise BuildError(str(error), "Set it to DEBUG, INFO, WARNING or ERROR.", code="bad_setting") from error
+
+
+def access_token(settings: Settings) -> str:
+    """Raises BuildError."""
+    token = token_of(settings.api_token, settings.api_token_file)
+    hosts = {"IMAGE_BUILDER_HOST": settings.image_builder_host, "WEB_HOST": settings.web_host}
+    for setting, host in hosts.items():
+        if check_reach(setting, host, token, allowed=settings.allow_no_token):
+            log.warning("%s=%s: other machines need no token to come in; set API_TOKEN", setting, host)
+    return token
+
+
 def gui_of(settings: Settings, queue: BuildQueue) -> Gui:
     parts = WebParts(ManagerClient(settings.cloud_manager_url), queue)
     hosts = tuple(name.strip() for name in settings.web_hosts.split(",") if name.strip())
     return Gui(create_web_app(parts, hosts), parts.streams, settings.web_host, settings.web_port)
 
 
-def network_of(settings: Settings) -> Network:
+def network_of(settings: Settings, metrics: Metrics) -> Network:
     insecure = tuple(name.strip() for name in settings.insecure_registries.split(",") if name.strip())
-    return Network(insecure, shares_layers=settings.layer_notes)
+    return Network(insecure, metrics.counting(registry_client), shares_layers=settings.layer_notes)
 
 
-def workshop_of(settings: Settings, engines: Callable[[Layout], Sequence[Engine]]) -> Workshop:
-    network = network_of(settings)
+def workshop_of(settings: Settings, engines: Callable[[Layout], Sequence[Engine]], metrics: Metrics) -> Workshop:
+    network = network_of(settings, metrics)
     return Workshop.open(settings.state_dir, os.environ, network, engines, cache_dir=settings.cache_dir)
 
 
@@ -116,14 +146,14 @@ def main() -> int:
     settings = Settings()
     # Layers are made in threads that mostly compute outside the interpreter: at python's 5 ms they wait for each other.
     sys.setswitchinterval(0.001)
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     # uvicorn raises the signal anew once it has stopped; this way what is open is closed then, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     own = settings.state_dir / "builder"
-    engines = engines_of(own, os.environ, settings.build_network)
+    engines, metrics = engines_of(own, os.environ, settings.build_network), Metrics()
     try:
-        with folder_lock(own), closing(workshop_of(settings, engines)) as workshop:
-            asyncio.run(serve(settings, workshop, maker_of(settings, workshop)))
+        begin_log(settings)
+        with folder_lock(own), closing(workshop_of(settings, engines, metrics)) as workshop:
+            asyncio.run(serve(settings, workshop, maker_of(settings, workshop), metrics))
     except KeyboardInterrupt:
         return 0
     except BuildError as error:

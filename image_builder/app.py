@@ -7,27 +7,39 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException as StarletteHTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
-from image_builder import image_routes, registry_routes, routes
+from image_builder import image_routes, metrics_routes, registry_routes, routes
+from image_builder.access import Access
+from image_builder.body_limit import BodyLimit
 from image_builder.build_queue import BuildQueue
 from image_builder.cache_keeper import CacheKeeper
 from image_builder.cache_routes import router as cache_router
 from image_builder.contract import Problem
 from image_builder.errors import BuildError, one_line
+from image_builder.metrics import Metrics
 from image_builder.oci.layout import Layout
+from image_builder.pages import OwnHostOnly
+from image_builder.request_log import RequestLog
 
 _LARGEST_BODY = 1 << 20
+_BODY_SECONDS = 30.0
+_OPEN = frozenset({"/healthz"})
 _AGAIN_AFTER = "5"  # seconds; what is asked of a client that came at a bad time
 
 
-def create_app(queue: BuildQueue, layout: Layout, keeper: CacheKeeper) -> FastAPI:
-    """The queue lives as long as the application: builds go on at its start, and are left to go on at its end."""
+def create_app(
+    queue: BuildQueue, layout: Layout, keeper: CacheKeeper, *, metrics: Metrics | None = None, token: str = ""
+) -> FastAPI:
+    """The queue lives as long as the application: builds go on at its start, and are left to go on at its end.
+
+    It is served through `face`. token: what everything but /healthz asks for; empty: nothing does.
+    """
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -38,22 +50,42 @@ def create_app(queue: BuildQueue, layout: Layout, keeper: CacheKeeper) -> FastAP
         await asyncio.wait([keeping])
         await queue.close()
 
-    app = FastAPIOffline(title="Cloud Deploy image builder", version="1", lifespan=lifespan)
+    app = FastAPIOffline(
+        title="Cloud Deploy image builder",
+        version="1",
+        lifespan=lifespan,
+        swagger_ui_parameters={"validatorUrl": None},  # a badge from another host
+    )
     app.state.queue = queue
     app.state.layout = layout
     app.state.keeper = keeper
+    app.state.metrics = metrics or Metrics()
+    app.state.metrics.show(queue, keeper)
     app.include_router(routes.router)
     app.include_router(image_routes.router)
     app.include_router(registry_routes.router)
     app.include_router(cache_router)
+    app.include_router(metrics_routes.router)
     app.add_exception_handler(registry_routes.RegistryError, registry_routes.answer_registry_error)
     for kind in (BuildError, RequestValidationError, StarletteHTTPException, Exception):
         app.add_exception_handler(kind, _answer_error)
-    app.add_middleware(BodyLimit, largest=_LARGEST_BODY)
+    app.add_middleware(BodyLimit, largest=_LARGEST_BODY, patience=_BODY_SECONDS)
+    if token:
+        app.add_middleware(Access, token=token, is_open=lambda scope: scope["path"] in _OPEN, refuse=_answer)
+    app.add_middleware(OwnHostOnly)
     return app
 
 
+def face(app: FastAPI) -> ASGIApp:
+    """The application as it is served: logged and counted."""
+    return RequestLog(app, app.state.metrics.request)
+
+
 async def _answer_error(request: Request, error: Exception) -> JSONResponse:
+    return _answer(request, error)
+
+
+def _answer(request: Request, error: Exception) -> JSONResponse:
     """The one place where errors become answers. What is unknown is logged whole by the server, and told to nobody."""
     status, problem, headers = 500, _problem("internal", "internal", "Look into the builder's log."), {}
     if isinstance(error, BuildError):
@@ -79,23 +111,3 @@ def _invalid(error: RequestValidationError) -> Problem:
 def _problem(code: str, cause: str, fix: str) -> Problem:
     return Problem(code=code, cause=one_line(cause), fix=fix)
 
-
-class BodyLimit:
-    """ASGI middleware: a body over the limit is refused with 413, declared or not, before it fills the memory."""
-
-    def __init__(self, app: ASGIApp, largest: int) -> None:
-        self._app = app
-        self._largest = largest
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        received = 0
-
-        async def counted() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self._largest:
-                raise HTTPException(413, f"the request is larger than {self._largest} bytes")
-            return message
-
-        await self._app(scope, counted, send)

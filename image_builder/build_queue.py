@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakValueDictionary
@@ -28,6 +28,7 @@ from image_builder.errors import BuildError, BuildNotFound, QueueFull, SourceCha
 from image_builder.event_log import Note, Position
 from image_builder.job import Reporter
 from image_builder.plan import BuildPlan
+from image_builder.request_log import about
 from image_builder.work import StopFlag, in_thread
 
 _log = logging.getLogger(__name__)
@@ -62,8 +63,18 @@ class BuildQueue:
     disk, so that a crash never takes it back.
     """
 
-    def __init__(self, store: BuildStore, maker: Maker, clock: Clock, *, workers: int = 2, size: int = 256) -> None:
-        """workers: builds that run at a time. size: builds that may wait."""
+    def __init__(  # noqa: PLR0913 - put together in `__main__.py`
+        self,
+        store: BuildStore,
+        maker: Maker,
+        clock: Clock,
+        *,
+        workers: int = 2,
+        size: int = 256,
+        told: Callable[[BuildStatus], None] | None = None,
+    ) -> None:
+        """workers: builds that run at a time. size: builds that may wait. told: hears of each that has ended."""
+        self._told = told
         self._records = BuildRecords(store, clock)
         self._maker, self._clock, self._size = maker, clock, size
         self._slots = asyncio.Semaphore(workers)
@@ -143,6 +154,10 @@ class BuildQueue:
                 if record := await self._records.prune(build_id, has_image, dry_run=dry_run):
                     gone.append(record)
         return gone
+
+    def counts(self) -> Mapping[str, int]:
+        """How many of all that are remembered are in which state."""
+        return self._records.counts()
 
     def count(self, state: BuildState) -> int:
         """How many of the active builds are in a state."""
@@ -232,7 +247,8 @@ class BuildQueue:
     def _launch(self, record: BuildRecord) -> None:
         self._records.remember(record.status)
         self._records.active[record.id] = record
-        record.task = asyncio.create_task(self._attend(record), name=f"build {record.id}")
+        cause = about(record.id, record.status.request.owner)
+        record.task = asyncio.create_task(self._attend(record), name=f"build {record.id}", context=cause)
 
     async def _attend(self, record: BuildRecord) -> None:
         """Run until there is an image or a reason why not. Trouble that may pass is waited out, a few times."""
@@ -316,6 +332,8 @@ class BuildQueue:
             self._records.remember(record.status)
             self._records.tell(record, Note("done", message, layers=layers, summary=summary))
         self.ended.set()
+        if self._told:
+            self._told(record.status)
         _log.info("build %s %s", record.id, message)
 
     async def _cancel(self, record: BuildRecord) -> None:

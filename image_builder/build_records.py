@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -111,6 +112,9 @@ class BuildRecords:
             self._index.pop(build_id, None)
         used = status.finished or status.created
         return CacheThing(kind="record", name=f"builds/{build_id}", size=size, used=used, why="old")
+
+    def counts(self) -> Counter[str]:
+        return Counter(str(state) for _, state in self._index.values())
 
     def count(self, state: BuildState) -> int:
         return sum(record.status.state is state for record in self.active.values())

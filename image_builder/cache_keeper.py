@@ -31,6 +31,8 @@ class CacheKeeper:
         self._history = history
         self._cache = Cache(folder, Leases(folder), bound, own)
         self._clearing = asyncio.Lock()
+        self.size: int | None = None
+        """Bytes on the disk, as it was last looked at."""
 
     async def run(self) -> None:
         """For ever. A disk that refuses is logged, and tried again after the next build."""
@@ -68,8 +70,9 @@ class CacheKeeper:
         gone = (*done.gone, *records)
         for thing in () if dry_run else gone:
             _log.info("removed %s %s, %d bytes: %s", thing.kind, thing.name, thing.size, thing.why)
-        freed = sum(thing.size for thing in records)
-        return done.model_copy(update={"gone": gone, "after": done.after - freed})
+        after = done.after - sum(thing.size for thing in records)
+        self.size = done.before if dry_run else after
+        return done.model_copy(update={"gone": gone, "after": after})
 
     def _clear(self, builds: list[BuildStatus], flag: StopFlag, dry_run: bool, verified: bool) -> CacheCleared:
         before = self._cache.size()

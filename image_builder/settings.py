@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
@@ -67,4 +67,14 @@ class Settings(BaseSettings):
     compile_bytecode: bool = Field(
         default=False, description="Compile the packages' modules into the image, so that services start sooner."
     )
+    api_token: SecretStr | None = Field(
+        default=None, description="Whoever calls must send it, the manager too; /healthz needs none."
+    )
+    api_token_file: Path | None = Field(default=None, description="A file that holds it, instead.")
+    allow_no_token: bool = Field(
+        default=False, description="Listen beyond loopback without a token: something else keeps others out."
+    )
     log_level: str = Field(default="INFO")
+    log_format: Literal["json", "text"] = Field(
+        default="text", description="`text`: lines for people; `json`: one object each."
+    )

@@ -11,6 +11,7 @@ import tempfile
 import threading
 from asyncio.subprocess import Process
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -44,7 +45,8 @@ class StopFlag:
 async def in_thread(work: Callable[[StopFlag], T]) -> T:
     """Run `work` in a thread. If this task is cancelled, the thread has ended when CancelledError comes out."""
     flag = StopFlag()
-    future = asyncio.get_running_loop().run_in_executor(None, work, flag)
+    context = copy_context()  # what the thread logs names the build and the request, too
+    future = asyncio.get_running_loop().run_in_executor(None, context.run, work, flag)
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
