@@ -68,7 +68,7 @@ def test_fixed_settings_are_fixed() -> None:
     images = "".join((ROOT / f"Dockerfile.{name}").read_text() for name in ("manager", "builder"))
     said = {name for service in SERVICES for name, value in environment(service).items() if value is not None}
     engine = {"DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"}
-    by_default = {"SHARED_ROOT", "STATE_DIR", "CACHE_DIR", "CLOUD_MANAGER_URL"} | engine
+    by_default = {"SHARED_ROOT", "STATE_DIR", "CACHE_DIR", "CLOUD_MANAGER_URL", "API_TOKEN_FILE"} | engine
     assert {name for name in FIXED - said - by_default if f"{name}=" not in images} == set()
     assert str(Manager.model_fields["shared_root"].default) == "/shared"
     assert str(Manager.model_fields["state_dir"].default) == "/var/lib/cloud-deploy"
