@@ -13,6 +13,7 @@ import logging
 import platform
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import aclosing
+from functools import partial
 from typing import Protocol, get_args
 
 from cloud_manager.builder import Builder
@@ -45,6 +46,8 @@ class Images(Protocol):
     """How images reach the Engine: `docker_images.EngineImages`."""
 
     async def ensure(self, wanted: Wanted, log: Callable[[str], None]) -> str: ...
+
+    async def python(self, log: Callable[[str], None]) -> str: ...
 
     async def forget(self, key: Key) -> None: ...
 
@@ -114,7 +117,7 @@ class DockerTarget:
         await self._stop_push(wanted.key)
         plan, secrets = await self._plan(wanted)
         world = await self._boxes.world(wanted.key)
-        placing = Placing(self._boxes, self._engine, plan, front_image=self._settings.front_image)
+        placing = self._placing(wanted.key, plan)
         container, front = await placing.place(world, await self._states(world), secrets)
         push = Push(self._boxes, self._clock, plan, container, front, then=self._clear_images)
         await push.begin()
@@ -147,9 +150,13 @@ class DockerTarget:
         await self._snapshots.aclose()
         await self._engine.aclose()
 
+    def _placing(self, key: Key, plan: Plan) -> Placing:
+        python = partial(self._images.python, _told(key))
+        return Placing(self._boxes, self._engine, plan, front_image=self._settings.front_image, python=python)
+
     async def _plan(self, wanted: Wanted) -> tuple[Plan, dict[str, str]]:
         secrets = await asyncio.to_thread(read_secrets, self._settings.secrets_dir, wanted.spec)
-        image = await self._images.ensure(wanted, lambda line: log.info("%s: %s", wanted.key, line))
+        image = await self._images.ensure(wanted, _told(wanted.key))
         start = ImageStart()
         if secrets:
             async with self._engine.asked(f"inspect image {image}") as docker:
@@ -175,3 +182,7 @@ class DockerTarget:
         machine = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
         own = f"linux/{machine.get(platform.machine().lower())}"
         return next((one for one in get_args(Platform) if self._engine.is_here and one == own), spec.build.architecture)
+
+
+def _told(key: Key) -> Callable[[str], None]:
+    return lambda line: log.info("%s: %s", key, line)

@@ -34,6 +34,8 @@ class EngineImages:
 
     silence = SILENCE
     """Seconds after which a transfer in which nothing moves is given up."""
+    python_image = "python:3.11-slim"
+    """Docker's own image, as small as python comes."""
 
     def __init__(self, engine: Engine, builder: Builder, login: DockerLogin, clock: Clock, owner: str) -> None:
         """owner: this installation's name on the engine, as `Settings.docker_owner`."""
@@ -208,6 +210,15 @@ class EngineImages:
                 retryable=True,
             )
         return found
+
+    async def python(self, log: Log) -> str:
+        """Id of an image with python3, whatever else is in it. What the Engine has by its name is good enough.
+
+        Raises:
+            TargetError: it has none and cannot pull one.
+        """
+        reference = parse(self.python_image)
+        return _id(await self._shelf.find(str(reference)) or await self._pulled(reference, log))
 
     # -- clearing away -------------------------------------------------------------------------------------------------
 

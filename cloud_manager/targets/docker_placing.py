@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
-from cloud_manager.errors import TargetError
+from cloud_manager.errors import DeployError, TargetError
 from cloud_manager.targets import docker_front
 from cloud_manager.targets.docker_boxes import Boxes, File
 from cloud_manager.targets.docker_engine import Engine, EngineRefused
@@ -18,13 +18,16 @@ _NOBODY = 65534
 
 
 class Placing:
-    """front_image: of the front; empty: the program's own."""
+    """front_image: of the front; empty: the program's own. python: gets another one, if that has no python3."""
 
-    def __init__(self, boxes: Boxes, engine: Engine, plan: Plan, *, front_image: str) -> None:
+    def __init__(
+        self, boxes: Boxes, engine: Engine, plan: Plan, *, front_image: str, python: Callable[[], Awaitable[str]]
+    ) -> None:
         self._boxes = boxes
         self._engine = engine
         self._plan = plan
         self._front_image = front_image or plan.program["Image"]
+        self._python = None if front_image else python
 
     async def place(self, world: World, states: Sequence[FrontState], secrets: Mapping[str, str]) -> tuple[Box, Box]:
         """The program and the front, both started. secrets: variable -> value.
@@ -69,9 +72,24 @@ class Placing:
         return await self._start_front(last)
 
     async def _start_front(self, port: int) -> Box:
+        """Raises TargetError: `no_front_image`, with why the other one cannot be had; else as the Engine refuses."""
+        try:
+            return await self._front_of(self._front_image, port)
+        except EngineRefused as refused:
+            if refused.problem.code != "entrypoint_missing":
+                raise
+            if self._python is None:
+                raise _no_front(self._front_image) from refused
+        try:
+            self._front_image = await self._python()
+        except DeployError as error:
+            raise _no_front(self._front_image, error) from error
+        return await self._front_of(self._front_image, port)
+
+    async def _front_of(self, image: str, port: int) -> Box:
         plan = self._plan
         name = plan.names.front(plan.address)
-        container = await self._boxes.create(name, plan.front(self._front_image, port))
+        container = await self._boxes.create(name, plan.front(image, port))
         try:
             await self._boxes.put(container, name, "/", *_front_files())
             await self._boxes.start(container, name)
@@ -80,18 +98,12 @@ class Placing:
             raise await self._explained(refused, port) from refused
         return Box(container, name, "running", 0, address=plan.address)
 
-    async def _explained(self, refused: EngineRefused, port: int) -> TargetError:
+    async def _explained(self, refused: EngineRefused, port: int) -> EngineRefused:
         if refused.problem.code == "port_in_use" and port:
             found = port_in_use(self._plan.host, port, await self._holder(port))
             error = EngineRefused(found["cause"], found["fix"], code=found["code"])
             error.status = refused.status
             return error
-        if refused.problem.code == "entrypoint_missing":
-            return TargetError(
-                f"the image {self._front_image} has no python3, which holds the service's public port",
-                "set FRONT_IMAGE to an image with python3 that the Engine has, e.g. the manager's own",
-                code="no_front_image",
-            )
         return refused
 
     async def _holder(self, port: int) -> str | None:
@@ -116,6 +128,16 @@ class Placing:
             await self._boxes.remove(container, name)
             raise
         return Box(container, name, "running", 0, revision=plan.revision)
+
+
+def _no_front(image: str, other: DeployError | None = None) -> TargetError:
+    also = f", and there is no other: {other.problem.cause}" if other else ""
+    return TargetError(
+        f"the image {image} has no python3, which holds the service's public port{also}",
+        "set FRONT_IMAGE to an image with python3 that the Engine has, e.g. the manager's own",
+        code="no_front_image",
+        retryable=bool(other and other.problem.retryable),
+    )
 
 
 def _front_files() -> tuple[File, ...]:

@@ -119,8 +119,10 @@ class Plan:
             "Labels": self.names.labels("front", address=self.address),
             "ExposedPorts": {inner: {}},
             "Healthcheck": {"Test": ["NONE"]},
+            "StopSignal": "SIGKILL",  # it has nothing to bring to an end, and heeds no other as the first process
             "HostConfig": _confined(self.names)
             | {
+                "Init": False,  # it would be started also where there is no python3, and end at once
                 "PortBindings": {inner: [{"HostIp": self.host, "HostPort": str(port or "")}]},
                 "CapDrop": ["ALL"],
                 "Memory": 256 * _MIB,

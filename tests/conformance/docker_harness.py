@@ -99,10 +99,11 @@ class DockerHarness:
         self._images: list[str] = []
         self._targets: list[DockerTarget] = []
 
-    def target(self, host: str = "") -> DockerTarget:
-        """host: of another Engine."""
+    def target(self, host: str = "", *, python: str = "") -> DockerTarget:
+        """host: of another Engine. python: the image of fronts for programs without python."""
         engine, clock = Engine(host or self.docker.host), SystemClock()
         images = EngineImages(engine, ImageShelf(), DockerLogin(self.settings.state_dir), clock, self.owner)
+        images.python_image = python or self.base
         target = DockerTarget(self.settings, engine, images, clock)
         self._targets.append(target)
         return target
@@ -114,6 +115,13 @@ class DockerHarness:
             self.docker.build(tag, f"FROM {self.base}\nENV WORD={word} BEHAVIOUR={behaviour}")
             self._images.append(tag)
         return {"image_uri": tag}
+
+    def without_python(self, word: str) -> str:
+        """An image whose interpreter nobody finds by its name."""
+        tag = f"{self.owner}:snake-{word}"
+        hidden = 'RUN at="$(command -v python3)" && mv "$(readlink -f "$at")" /snake && rm -f "$at"'
+        start = 'ENTRYPOINT ["/snake", "/server.py"]\nCMD []'
+        return self.docker.build(tag, f"FROM {self.base}\nENV WORD={word} BEHAVIOUR=serve\n{hidden}\n{start}")
 
     async def ask(self, url: str) -> str | None:
         return await answer_of(url)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,24 @@ async def test_a_new_port_is_served_before_the_old_one_goes(harness: DockerHarne
         return await harness.ask(str(failed.url)) is None
 
     await until(closed, "the old port is closed")
+
+
+async def test_an_image_without_python_is_served(harness: DockerHarness) -> None:
+    """As `docker run -p` would; its port is held by a front of another image, so that an update has no gap either."""
+    target, image = harness.target(), harness.without_python("bare")
+    bare = replace(wanted(harness, KEY, "one"), image_uri=image)
+    await target.apply(bare)
+    ready = await observed(target, KEY, "ready", bare.revision)
+    assert await harness.ask(str(ready.url)) == "bare"
+    (program,), (front,) = harness.programs(KEY), harness.fronts(KEY)
+    assert harness.inspect(program)["Image"] != harness.inspect(front)["Image"]
+    await target.remove(KEY)
+    with pytest.raises(
+        DeployError, match="has no python3, which holds the service's public port, and there is no"
+    ) as no:
+        await harness.target(python="127.0.0.1:1/none:1").apply(bare)
+    assert (no.value.problem.code, "FRONT_IMAGE" in no.value.problem.fix) == ("no_front_image", True)
+    assert harness.programs(KEY) == [], "nothing runs that nobody reaches"
 
 
 async def test_a_gpu_is_refused_where_there_is_none(harness: DockerHarness) -> None:
