@@ -26,6 +26,7 @@ from cloud_manager.errors import DeployError
 from cloud_manager.targets.cloud_run import CloudRunTarget
 from cloud_manager.targets.cloud_run_cloud import Cloud
 from cloud_manager.targets.cloud_run_place import Place
+from cloud_manager.targets.cloud_run_spec import is_ours
 from gcp_emulator.run_store import RunStore
 from tests.cloud_manager.mortal import Fuse, Killed, Mortal
 from tests.cloud_manager.stage import KEY, RESYNC, Shelf, Stage
@@ -87,14 +88,16 @@ class GoogleStage(Stage):
         self.uids: set[str] = set()
         """Of all services of ours that there ever were."""
         self.place = Place("twin-project", f"us-test{next(_regions)}")
-        self._services = RunStore(google.twin.state)
+        self.services = RunStore(google.twin.state)
         self._store_dies = store_dies
+        self.period = 0.0
+        """For which a look at all services is good enough, from the next `restart` on."""
         super().__init__()
 
     def restart(self) -> None:
         self.memory.owned.clear()
         self.store, self.board = MemoryStore(self.memory), Board()
-        self.target = CloudRunTarget(self.place, self.clock, period=0.0, connect=self._connect)
+        self.target = CloudRunTarget(self.place, self.clock, period=self.period, connect=self._connect)
         self.targets = Shelf({"gcp-cloudrun": self.target})
         store: Any = Mortal(self.store, self.fuse) if self._store_dies else self.store
         self.controller = Controller(
@@ -177,15 +180,15 @@ class GoogleStage(Stage):
             assert await self.answer() is not None, f"running, but nothing answers:\n{self.told()}"
 
     def ours(self) -> list[run_v2.Service]:
-        services = self._services.services(self.place.parent(self.place.region))
-        return [service for service in services if service.labels.get("managed-by") == "cloud-deploy"]
+        services = self.services.services(self.place.parent(self.place.region))
+        return [service for service in services if is_ours(service, KEY)]
 
     def name(self) -> str:
         """Short name of the project's service."""
         return self.place.service(KEY, wish()).rsplit("/", 1)[-1]
 
     def service(self, name: str) -> run_v2.Service | None:
-        return self._services.service(f"{self.place.parent(self.place.region)}/services/{name}")
+        return self.services.service(f"{self.place.parent(self.place.region)}/services/{name}")
 
     def before_call(self, number: int, do: Callable[[], Awaitable[Any]]) -> None:
         """Something happens just before the manager's call to Google of this number, counted from now."""
