@@ -24,7 +24,10 @@ from cloud_manager.targets.catalog import Catalog
 
 FAILED = 1
 _FILE = "deployment.yaml"
-_SIGNS = {"passed": ("✓", "green"), "failed": ("✗", "red"), "skipped": ("-", "yellow")}
+_COLOURS = {"passed": "green", "failed": "red", "skipped": "yellow"}
+_SIGNS = {"passed": "✓", "failed": "✗", "skipped": "-"}
+_PLAIN = {"passed": "+", "failed": "x", "skipped": "-"}
+"""Where the terminal has no Unicode."""
 
 
 def preflight(
@@ -60,13 +63,14 @@ def show(report: Report, screen: Console) -> None:
     wide = max((len(check.name) for check in report.checks), default=0)
     for check in report.checks:
         _show_check(check, wide, screen)
-    counts = {outcome: sum(check.outcome == outcome for check in report.checks) for outcome in _SIGNS}
+    counts = {outcome: sum(check.outcome == outcome for check in report.checks) for outcome in _COLOURS}
     told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
     screen.print(Text(f"{report.target}: {told}", style="bold"))
 
 
 def _show_check(check: Check, wide: int, screen: Console) -> None:
-    sign, colour = _SIGNS[check.outcome]
+    signs = _SIGNS if screen.encoding.startswith("utf") else _PLAIN
+    sign, colour = signs[check.outcome], _COLOURS[check.outcome]
     line = Text.assemble(
         (sign, colour), f" {check.name:<{wide}}  ", (check.cause, "dim" * (check.outcome == "skipped"))
     )
