@@ -32,6 +32,26 @@ def ago(t: Say, now: float, moment: float) -> Markup:
     )
 
 
+def age(t: Say, now: float, moment: float) -> Markup:
+    """A `<time>`: how old something is, in one unit, e.g. `3 h`."""
+    exact = datetime.fromtimestamp(moment, UTC)
+    return Markup('<time class="age" datetime="{}" title="{}">{}</time>').format(
+        exact.isoformat(timespec="milliseconds"), exact.strftime("%Y-%m-%d %H:%M:%S UTC"), age_words(t, now - moment)
+    )
+
+
+def age_words(t: Say, seconds: float) -> str:
+    for unit, length in _UNITS:
+        if seconds >= length:
+            return t(f"base.age.{unit}", count=int(seconds // length))
+    return t("base.age.second", count=max(int(seconds), 0))
+
+
+def without_scheme(url: str) -> str:
+    """`127.0.0.1:41231` of `http://127.0.0.1:41231/`."""
+    return url.partition("://")[2].rstrip("/") or url
+
+
 def ago_words(t: Say, seconds: float) -> str:
     for unit, length in _UNITS:
         if seconds >= length:

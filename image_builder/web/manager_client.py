@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import httpx
 from httpx_sse import ServerSentEvent, SSEError, aconnect_sse
@@ -12,7 +12,15 @@ from pydantic import BaseModel, ValidationError
 
 from image_builder.contract import Problem
 from image_builder.web.languages import Language
-from image_builder.web.manager_models import Deployment, DeploymentPage, Event, EventPage
+from image_builder.web.manager_models import (
+    Deployment,
+    DeploymentPage,
+    Event,
+    EventPage,
+    ProjectFile,
+    Revision,
+    RevisionList,
+)
 from image_builder.web.problems import ManagerAway, PageProblem
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -50,10 +58,28 @@ class ManagerClient:
     async def stop(self, language: Language, key: str) -> None:
         await self._call("POST", f"/deployments/{key}/stop", language)
 
-    async def events(self, language: Language, key: str) -> list[Event]:
-        """The whole history that is kept, oldest first."""
+    async def rollback(self, language: Language, key: str, revision: str) -> None:
+        await self._call("POST", f"/deployments/{key}/rollback", language, params={"revision": revision})
+
+    async def file(self, language: Language, key: str) -> ProjectFile:
+        """deployment.yaml as it is now."""
+        return await self._read(ProjectFile, f"/deployments/{key}/yaml", language)
+
+    async def revisions(self, language: Language, key: str) -> tuple[Revision, ...]:
+        """The newest first."""
+        return (await self._read(RevisionList, f"/deployments/{key}/revisions", language)).items
+
+    async def log(self, language: Language, key: str, tail: int) -> AsyncGenerator[str, None]:
+        """The last lines of the service's log, then each new one."""
+        async for event in self.stream(language, f"/deployments/{key}/logs/stream", tail=str(tail)):
+            if event.event == "problem":
+                self._raise_problem(event.data)
+            for line in event.data.split("\n"):
+                yield line
+
+    async def events(self, language: Language, key: str, after: int = 0) -> list[Event]:
+        """The history with sequence > after, as far as it is kept, oldest first."""
         found: list[Event] = []
-        after = 0
         while True:
             parameters = {"after": str(after), "limit": "1000"}
             page = await self._read(EventPage, f"/deployments/{key}/events", language, parameters)
@@ -61,6 +87,17 @@ class ManagerClient:
             if page.next is None:
                 return found
             after = page.next
+
+    async def changes(self, language: Language) -> AsyncGenerator[Deployment | None, None]:
+        """None as soon as nothing more is missed, then every project that changes."""
+        async for event in self.stream(language, "/changes/stream"):
+            if event.event == "ready":
+                yield None
+            elif event.event == "changed":
+                with self._reachable():
+                    yield Deployment.model_validate_json(event.data)
+            elif event.event == "problem":
+                self._raise_problem(event.data)
 
     async def stream(self, language: Language, path: str, **parameters: str) -> AsyncGenerator[ServerSentEvent, None]:
         """Server-sent events of a path below /api/v1, until the manager ends them."""
@@ -96,6 +133,10 @@ class ManagerClient:
         if response.is_error:
             self._raise_for(response)
         return response
+
+    def _raise_problem(self, data: str) -> NoReturn:
+        with self._reachable():
+            raise PageProblem(Problem.model_validate_json(data), 503)
 
     @contextmanager
     def _reachable(self) -> Iterator[None]:

@@ -6,6 +6,7 @@ Times are Unix seconds, sizes bytes.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -76,6 +77,7 @@ class Deployment(Answer):
     problem: Trouble | None = None
     detail: str = ""
     build_id: str | None = None
+    drift: Trouble | None = None
     created: float
     updated: float
     last_event: Event | None = None
@@ -83,6 +85,66 @@ class Deployment(Answer):
     @property
     def key(self) -> str:
         return f"{self.user_id}/{self.project_id}"
+
+    @property
+    def moment(self) -> float:
+        """When something last happened, for people."""
+        return self.last_event.time if self.last_event else self.updated
+
+    @property
+    def shown(self) -> Deployment:
+        """Without what changes at every look of the manager."""
+        return self.model_copy(update={"updated": 0.0})
+
+    @property
+    def searched(self) -> str:
+        """What a search looks into; lowercase."""
+        image = (self.image.digest, self.image.pushed or "") if self.image else ()
+        parts = (self.key, self.phase, self.target or "", self.url or "", self.image_uri or "", *image)
+        return " ".join(parts).lower()
+
+
+class Finding(Answer):
+    """A place in deployment.yaml and what is to be said of it; lines and columns from 1."""
+
+    line: int
+    column: int
+    path: str = ""
+    message: str
+
+
+class Verdict(Answer):
+    valid: bool
+    target: str | None = None
+    findings: tuple[Finding, ...] = ()
+    problems: tuple[Trouble, ...] = ()
+    ignored: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class ProjectFile(Answer):
+    text: str
+    verdict: Verdict
+
+
+class Revision(Answer):
+    """One that ran well. spec: None if another release of the manager wrote it."""
+
+    revision: str
+    wanted: bool
+    generation: int
+    target: str | None = None
+    image: Image | None = None
+    image_uri: str | None = None
+    resolved_uri: str | None = None
+    first_running: float
+    since: float
+    until: float | None = None
+    spec: dict[str, Any] | None = None
+
+
+class RevisionList(Answer):
+    items: tuple[Revision, ...]
 
 
 class DeploymentPage(Answer):

@@ -21,6 +21,7 @@ from image_builder.web.preferences import LANGUAGE, THEME, THEMES
 from image_builder.web.words import Words
 
 _TEMPLATES = Path(__file__).with_name("templates")
+_OF_TIME = {"ago": humane.ago, "age": humane.age}
 _OF_SCRIPT = ("base.ago.", "base.script.")
 
 
@@ -59,6 +60,7 @@ class Pages:
         )
         self._environment.globals.update(asset=assets.url, navigation=NAVIGATION, themes=THEMES)
         self._environment.filters.update(bytes=humane.size, short_digest=humane.short_digest)
+        self._environment.filters.update(without_scheme=humane.without_scheme)
 
     def page(self, request: Request, template: str, status: int = 200, **context: Any) -> HTMLResponse:
         """A whole page. `here` in the context names the tab that is marked as the present one."""
@@ -73,8 +75,8 @@ class Pages:
         """A part of a page, the same for every visitor of a language."""
         now = self._clock.now()
         t = self.words_of(language)
-        tools = {"t": t, "language": language, "now": now}
-        tools |= {"ago": partial(humane.ago, t, now), "lasted": partial(humane.lasted, t)}
+        told = {name: partial(words, t, now) for name, words in _OF_TIME.items()}
+        tools = {"t": t, "language": language, "now": now, "lasted": partial(humane.lasted, t), **told}
         return self._environment.get_template(template).render(**tools, **context)
 
     def _script_words(self, language: Language) -> str:

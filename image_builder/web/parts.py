@@ -9,9 +9,12 @@ from starlette.requests import Request
 from image_builder.build_queue import BuildQueue
 from image_builder.clock import Clock, SystemClock
 from image_builder.web.assets import Assets
+from image_builder.web.deployment_feed import DeploymentFeed
+from image_builder.web.languages import LANGUAGES, Language
 from image_builder.web.live import Streams
 from image_builder.web.manager_client import ManagerClient
 from image_builder.web.pages import Pages
+from image_builder.web.rendered import Rendered
 from image_builder.web.words import read_words
 
 
@@ -25,11 +28,17 @@ class WebParts:
     assets: Assets = field(default_factory=Assets)
     streams: Streams = field(default_factory=Streams)
     pages: Pages = field(init=False)
+    rendered: Rendered = field(init=False)
+    feeds: dict[Language, DeploymentFeed] = field(init=False)
 
     def __post_init__(self) -> None:
         self.pages = Pages(read_words(), self.assets, self.clock)
+        self.rendered = Rendered(self.pages)
+        self.feeds = {language: DeploymentFeed(self.manager, language, self.clock) for language in LANGUAGES}
 
     async def aclose(self) -> None:
+        for feed in self.feeds.values():
+            await feed.aclose()
         await self.manager.aclose()
 
 

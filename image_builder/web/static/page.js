@@ -12,10 +12,10 @@ function ago(seconds) {
 }
 
 export function freshen(root = document) {
-  for (const time of root.querySelectorAll("time.ago")) {
+  for (const time of root.querySelectorAll("time.ago, time.age")) {
     const then = Date.parse(time.dateTime);
     const text = ago((Date.now() - then) / 1000);
-    if (time.textContent !== text) time.textContent = text;
+    if (time.className === "ago" && time.textContent !== text) time.textContent = text;
     time.title = new Date(then).toLocaleString(document.documentElement.lang, { dateStyle: "medium", timeStyle: "medium" });
   }
 }
@@ -56,12 +56,12 @@ function light(on) {
   for (const each of document.querySelectorAll(".live")) each.classList.toggle("on", on);
 }
 
-async function refresh() {
-  const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+export async function refresh(address = location.href, clean = false) {
+  const answer = await fetch(address, { headers: { Accept: "text/html" } });
   if (!answer.ok && answer.status !== 503) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   const now = document.querySelector("main"), then = fresh.querySelector("main");
-  if (then) put(now, then);
+  if (then) put(now, then, clean);
   document.title = fresh.title;
   freshen();
 }
@@ -84,6 +84,13 @@ function connect() {
   });
   source.addEventListener("refresh", () => refresh().catch(() => {}));
   source.addEventListener("put", (event) => apply(JSON.parse(event.data)));
+}
+
+// Follow the stream that the page names now.
+export function reconnect() {
+  disconnect();
+  opened = false;
+  connect();
 }
 
 function disconnect() {
@@ -111,7 +118,11 @@ export function apply({ target, html, how, into }) {
   }
   freshen(fresh);
   if (present) put(present, fresh.firstElementChild);
-  else if (into) document.getElementById(into)?.[how === "first" ? "prepend" : "append"](fresh);
+  else if (into) {
+    const parent = document.getElementById(into);
+    if (!parent) return refresh().catch(() => {});
+    parent[how === "first" ? "prepend" : "append"](fresh);
+  }
   document.dispatchEvent(new CustomEvent("put", { detail: { id: target, isNew: !present } }));
 }
 

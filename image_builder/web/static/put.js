@@ -2,7 +2,8 @@
 
 const KEPT = new Set(["open"]); // What the visitor has unfolded is his.
 
-export function put(old, fresh) {
+// clean: also remove what a page has gathered by itself (`data-keep`), e.g. rows of further pages.
+export function put(old, fresh, clean = false) {
   if (old.nodeName !== fresh.nodeName) {
     old.replaceWith(fresh);
     return;
@@ -12,10 +13,10 @@ export function put(old, fresh) {
   for (const { name, value } of fresh.attributes) {
     if (old.getAttribute(name) !== value && !KEPT.has(name)) old.setAttribute(name, value);
   }
-  children(old, fresh);
+  children(old, fresh, clean);
 }
 
-function children(old, fresh) {
+function children(old, fresh, clean) {
   const known = new Map();
   for (const child of old.children) if (child.id) known.set(child.id, child);
   let at = old.firstChild;
@@ -28,12 +29,12 @@ function children(old, fresh) {
     }
     if (match !== at) old.insertBefore(match, at);
     at = match.nextSibling;
-    if (match.nodeType === Node.ELEMENT_NODE) put(match, child);
+    if (match.nodeType === Node.ELEMENT_NODE) put(match, child, clean);
     else if (match.nodeValue !== child.nodeValue) match.nodeValue = child.nodeValue;
   }
   while (at) {
     const next = at.nextSibling;
-    at.remove();
+    if (clean || old.dataset?.keep === undefined) at.remove();
     at = next;
   }
 }
