@@ -35,6 +35,7 @@ _EXAMPLE_DEPLOYMENT: dict[str, JsonValue] = {
     "image_uri": None,
     "revision": "0f3a9b1c2d4e5f60",
     "problem": None,
+    "drift": [],
     "detail": "",
     "created": 1767225600.0,
     "updated": 1767225609.5,
@@ -116,6 +117,9 @@ class DeploymentAnswer(Answer):
     image_uri: str | None = Field(description="Instead of `image`, when the file names a prebuilt one.")
     revision: str | None = Field(description="What was last asked of the target.")
     problem: Problem | None
+    drift: tuple[str, ...] = Field(
+        description="What others changed of the service, where `deploy.on_drift: report` leaves it so."
+    )
     detail: str
     created: float
     updated: float
@@ -138,6 +142,7 @@ class DeploymentAnswer(Answer):
             image_uri=row.facts.image_uri,
             revision=row.facts.revision,
             problem=row.facts.problem,
+            drift=row.facts.drift,
             detail=row.facts.detail,
             created=row.created,
             updated=row.updated,

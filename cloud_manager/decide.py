@@ -15,6 +15,7 @@ MOST_INTERNAL_TRIES = 10
 MOST_CANCELLED_TRIES = 5
 MOST_LOST_IMAGES = 5
 _IMAGES_KEPT = 2
+DRIFT = "drift"
 _GONE = frozenset({"blob_unknown", "manifest_unknown", "name_unknown"})
 """https://github.com/opencontainers/distribution-spec/blob/main/spec.md#error-codes"""
 _LONGEST_BACKOFF = 60.0
@@ -121,6 +122,13 @@ class Apply:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaveAlone:
+    """It is not as it was deployed, and the file says that it shall be left so."""
+
+    drift: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Rest:
     pass
 
@@ -131,7 +139,15 @@ def taken_up(row: Deployment, now: float) -> Deployment:
     if facts.generation == row.generation:
         return row
     stage = "new" if row.want is Want.PRESENT else facts.stage
-    fresh = {"generation": row.generation, "stage": stage, "began": now, "since": now, "told": (), "problem": None}
+    fresh = {
+        "generation": row.generation,
+        "stage": stage,
+        "began": now,
+        "since": now,
+        "told": (),
+        "problem": None,
+        "drift": (),
+    }
     return replace(row, facts=facts.model_copy(update=fresh | {"images_lost": 0}))
 
 
@@ -169,13 +185,16 @@ def after_build(build_id: str, status: BuildStatus | None) -> Building | Built |
     return AskAgain(problem) if problem.retryable else Fail(problem)
 
 
-def after_look(row: Deployment, revision: str, seen: Observation) -> Settle | Wait | ClearFirst | Apply | Fail | Rest:
+def after_look(
+    row: Deployment, revision: str, seen: Observation
+) -> Settle | Wait | ClearFirst | Apply | Fail | LeaveAlone | Rest:
     """What to do about `revision`, of which this is to be seen on its target."""
     same = seen.revision == revision
     if same and seen.state == "ready":
         return Settle()
-    if row.phase is Phase.FAILED:
-        return Rest()  # What failed is applied again by the next `/start`, not by itself.
+    drift = drift_of(revision, seen) if _is_left_alone(row) else ()
+    if drift or row.phase is Phase.FAILED:  # What failed is applied again by the next `/start`, not by itself.
+        return LeaveAlone(drift) if drift else Rest()
     if same and seen.state == "pending":
         return Wait()
     if same and seen.state == "failed" and row.facts.stage == "applied":
@@ -193,6 +212,32 @@ def overdue(row: Deployment, target: str, now: float) -> Problem | None:
     cause = f"{target} does not say how it ends: the service has been about to {doing} for {_LONGEST_WAIT / 60:.0f} min"
     fix = f"Look at the service on {target}, and wait or {'start' if doing == 'come up' else 'stop'} it again"
     return Problem(code="too_slow", cause=cause, fix=fix)
+
+
+def drift_of(revision: str, seen: Observation) -> tuple[str, ...]:
+    """What of this was not done by us, given that `revision` did run; nothing where it died by itself."""
+    if seen.drift:
+        return seen.drift
+    if seen.state == "absent":
+        return ("it is gone",)
+    if seen.state == "removing":
+        return ("it is being deleted",)
+    if seen.revision not in (None, revision):
+        return (f"revision {seen.revision} is there instead of {revision}",)
+    return ()
+
+
+def drift_problem(target: str, drift: tuple[str, ...]) -> Problem:
+    cause = f"the service on {target} is not as it was deployed: {'; '.join(drift)}"
+    return Problem(code=DRIFT, cause=cause, fix="Start the project to put it back, or write deploy.on_drift: heal")
+
+
+def _is_left_alone(row: Deployment) -> bool:
+    """It did run for this very wish, and what others do to it since is theirs."""
+    reports = row.spec is not None and row.spec.deploy.on_drift == "report"
+    told = row.facts.problem is not None and row.facts.problem.code == DRIFT
+    settled = row.facts.settled_generation == row.generation
+    return reports and settled and (row.phase is not Phase.FAILED or told)
 
 
 def is_built_again(row: Deployment, problem: Problem) -> bool:

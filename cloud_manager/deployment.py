@@ -99,6 +99,8 @@ class Facts(BaseModel):
     """Stored before the builder is asked: until its answer is stored, a build nobody has noted may exist."""
     images_lost: int = 0
     """How often the image was gone from the builder's store since the service last ran."""
+    drift: tuple[str, ...] = ()
+    """What somebody has changed behind our back, where `deploy.on_drift: report` leaves it so."""
     keep: tuple[str, ...] = ()
     """Digests of the images that the builder must not clear away: what serves, and the last good one before."""
     kept: tuple[str, ...] = ()
@@ -164,7 +166,8 @@ def revision_of(spec: DeploymentSpec, image: str) -> str:
     Args:
         image: a digest (`sha256:…`) or, for a prebuilt image, its reference.
     """
-    return _digest({"deploy": spec.deploy.model_dump(mode="json"), "image": image})[:16]
+    # `on_drift` is for the manager: what runs is the same with either.
+    return _digest({"deploy": spec.deploy.model_dump(mode="json", exclude={"on_drift"}), "image": image})[:16]
 
 
 def _digest(value: Any) -> str:

@@ -159,6 +159,11 @@ class Deploy(Section):
     timeout_seconds: Annotated[int, Field(ge=1, le=3600)] | None = Field(default=None, description="Longest request.")
     service_account: str | None = None
     data: tuple[DataVolume, ...] = ()
+    on_drift: Literal["heal", "report"] = Field(
+        default="heal",
+        description="What happens when the service is deleted or changed behind our back: `heal` puts it back, "
+        "`report` leaves it and says what differs.",
+    )
     k8s: K8s | None = None
 
 

@@ -39,6 +39,7 @@ _FORGOTTEN: dict[str, Any] = {
     "url": None,
     "problem": None,
     "detail": "",
+    "drift": (),
     "stage": "new",
 }
 """What is true of no stopped project."""

@@ -33,8 +33,11 @@ async def place(claim: Claim, spec: DeploymentSpec, target: Target) -> bool:
         case decide.Fail(problem):
             await claim.fail(problem, url=seen.url, detail=seen.detail)
         case decide.Apply(healing):
-            event = story.applying(target.name, revision, healing=healing, update=seen.state != "absent")
+            drift = decide.drift_of(revision, seen) if healing else ()
+            event = story.applying(target.name, revision, healing=healing, update=seen.state != "absent", drift=drift)
             await _apply(claim, spec, target, revision, event)
+        case decide.LeaveAlone(drift):
+            await _leave_alone(claim, target, seen, drift)
         case decide.Rest():
             await claim.save(delay=claim.resync())
     return False
@@ -108,12 +111,26 @@ async def _wait(claim: Claim, target: Target, revision: str, seen: Observation) 
     await claim.save(event, once=about, phase=Phase.PREPARING, delay=claim.soon(), placed_on=placed_on, **facts)
 
 
+async def _leave_alone(claim: Claim, target: Target, seen: Observation, drift: tuple[str, ...]) -> None:
+    """Told once for each change. The word is what is seen: it runs if anything answers at its address."""
+    row, problem = claim.row, decide.drift_problem(target.name, drift)
+    phase = Phase.RUNNING if seen.url is not None else Phase.FAILED
+    known = row.phase is phase and row.facts.drift == drift
+    events = () if known else (story.drifted(problem),)
+    facts: dict[str, Any] = {"url": seen.url, "detail": seen.detail, "problem": problem, "drift": drift}
+    tries = row.tries + 1 if seen.state == "pending" else 0  # it may be on its way to somewhere
+    delay = decide.backoff_seconds(tries, 0.5) if tries else claim.resync()
+    await claim.save(*events, phase=phase, tries=tries, delay=min(delay, claim.resync()), **facts)
+
+
 async def _settle(claim: Claim, target: Target, revision: str, seen: Observation) -> bool:
     """It runs. True if it did before."""
     row = claim.row
-    facts: dict[str, Any] = {"url": seen.url, "detail": seen.detail, "problem": None}
+    facts: dict[str, Any] = {"url": seen.url, "detail": seen.detail, "problem": None, "drift": ()}
     if decide.is_settled(row):
         claim.note(**facts)
+        if row.facts.drift:
+            await claim.save(story.as_deployed(target.name))
         return True
     running = story.running(seen.url, claim.now() - row.facts.began)
     event = story.unchanged() if row.phase is Phase.RUNNING else running

@@ -38,9 +38,12 @@ def build_left(build_id: str) -> NewEvent:
     return NewEvent("build", f"the build {build_id[:12]} is given up")
 
 
-def applying(target: str, revision: str, *, healing: bool, update: bool) -> NewEvent:
-    if healing:
-        message = f"the service was gone from {target} or had been changed; putting revision {revision} back"
+def applying(target: str, revision: str, *, healing: bool, update: bool, drift: tuple[str, ...] = ()) -> NewEvent:
+    if drift:
+        what = "; ".join(drift)
+        message = f"the service on {target} was changed behind our back ({what}); putting revision {revision} back"
+    elif healing:
+        message = f"the service on {target} does not run any more; putting revision {revision} back"
     elif update:
         message = f"updating the service on {target} to revision {revision}"
     else:
@@ -58,6 +61,14 @@ def still_going(target: str) -> NewEvent:
 
 def running(url: str | None, waited: float) -> NewEvent:
     return NewEvent("phase", f"running{f' at {url}' if url else ''} after {seconds(waited)}")
+
+
+def drifted(problem: Problem) -> NewEvent:
+    return NewEvent("drift", f"left as it is: {problem.cause}", problem)
+
+
+def as_deployed(target: str) -> NewEvent:
+    return NewEvent("drift", f"the service on {target} is as it was deployed again")
 
 
 def unchanged() -> NewEvent:

@@ -14,6 +14,7 @@ from google.cloud import run_v2
 from cloud_manager.targets.cloud_run_failures import failure
 from cloud_manager.targets.cloud_run_place import short
 from cloud_manager.targets.cloud_run_spec import CLIENT, REVISION, is_failed, update_of
+from cloud_manager.targets.cloud_run_traits import differences
 from cloud_manager.targets.target import Observation, State
 from image_builder.contract import Problem
 
@@ -60,14 +61,15 @@ def observation(services: Sequence[run_v2.Service], words: Sequence[str] = ()) -
     if lead.delete_time:
         return Observation("removing", detail=short(lead.name))
     state, revision, why = _state(lead, words, alone=len(services) == 1)
-    return Observation(state, revision, _url(lead, services), why, short(lead.latest_created_revision or lead.name))
+    drift = changes(lead)
+    if drift:  # what is there is not what was asked for, and the next `apply` makes it so
+        revision, why = None, why or _changed(lead, drift)
+    detail = short(lead.latest_created_revision or lead.name)
+    return Observation(state, revision, _url(lead, services), why, detail, drift)
 
 
 def _state(lead: run_v2.Service, words: Sequence[str], *, alone: bool) -> tuple[State, str | None, Problem | None]:
-    """Without a revision: what is there is not what was asked for, and the next `apply` makes it so."""
     revision = lead.labels.get(REVISION)
-    if (why := _changed(lead)) is not None:
-        return "pending", None, why
     if is_failed(lead):
         return "failed", revision, failure(lead, words)
     if not is_ready(lead):
@@ -88,7 +90,7 @@ def next_step(services: Sequence[run_v2.Service], wish: run_v2.Service) -> Creat
     if there.delete_time:
         return Nothing()  # observed as `removing`: what is wanted comes after it
     same = there.labels.get(REVISION) == wish.labels[REVISION]
-    if not same or is_failed(there) or _changed(there) is not None:
+    if not same or is_failed(there) or changes(there):
         return Update(update_of(there, wish))
     others = tuple(one.name for one in services if one.name != wish.name and not one.delete_time)
     return Delete(others) if others and is_ready(there) else Nothing()
@@ -106,14 +108,20 @@ def _url(lead: run_v2.Service, services: Sequence[run_v2.Service]) -> str | None
     return (serving[0].uri or None) if serving else None
 
 
-def _changed(service: run_v2.Service) -> Problem | None:
-    """Whether somebody else was at it: the console and gcloud leave their name, a rollback pins traffic."""
+def changes(service: run_v2.Service) -> tuple[str, ...]:
+    """What somebody else did to it: the console and gcloud leave their name, a rollback pins traffic, and whatever we
+    asked for is known. What a file has no word for, and what Google fills in, is no change."""
     by = service.client if service.client not in ("", CLIENT) else ""
-    pinned = any(target.type_ == _Revision for target in service.traffic)
-    if not by and not pinned:
-        return None
-    what = f"was changed by {by}" if by else "has its traffic pinned to a revision"
-    cause = f"the service {short(service.name)} {what}, behind our back"
+    pinned = [target.revision for target in service.traffic if target.type_ == _Revision]
+    return (
+        *((f"it was changed by {by}",) if by else ()),
+        *((f"its traffic is pinned to {', '.join(map(short, pinned))}",) if pinned else ()),
+        *differences(service),
+    )
+
+
+def _changed(service: run_v2.Service, drift: tuple[str, ...]) -> Problem:
+    cause = f"the service {short(service.name)} is not as it was deployed: {'; '.join(drift)}"
     return Problem(code="changed_by_hand", cause=cause, fix="nothing to do: it is mended by itself", retryable=True)
 
 

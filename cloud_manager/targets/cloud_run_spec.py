@@ -18,6 +18,7 @@ from cloud_manager.names import labels
 from cloud_manager.targets.cloud_run_checks import LONGEST_STARTUP
 from cloud_manager.targets.cloud_run_place import Place
 from cloud_manager.targets.cloud_run_sizes import sizes_of
+from cloud_manager.targets.cloud_run_traits import ASKED, asked
 from cloud_manager.targets.target import Wanted
 
 CLIENT = "cloud-deploy"
@@ -35,7 +36,7 @@ def service_of(wanted: Wanted, place: Place) -> run_v2.Service:
         TargetError: the image is nowhere that Cloud Run can pull it from.
     """
     spec, marks = wanted.spec, labels(wanted.key, wanted.revision)
-    return run_v2.Service(
+    service = run_v2.Service(
         name=place.service(wanted.key, spec),
         labels=marks,
         client=CLIENT,
@@ -43,6 +44,8 @@ def service_of(wanted: Wanted, place: Place) -> run_v2.Service:
         traffic=[run_v2.TrafficTarget(type_=_Latest, percent=100)],
         invoker_iam_disabled=spec.deploy.public,
     )
+    service.annotations = {ASKED: asked(service)}
+    return service
 
 
 def update_of(there: run_v2.Service, wish: run_v2.Service) -> run_v2.Service:
@@ -51,15 +54,16 @@ def update_of(there: run_v2.Service, wish: run_v2.Service) -> run_v2.Service:
 
     A revision that failed is tried anew: the same template would make no new one.
     """
-    asked = run_v2.Service(there)
-    asked.client, asked.client_version = wish.client, ""
-    asked.labels = {**there.labels, **wish.labels}
-    asked.template = run_v2.RevisionTemplate(wish.template)
-    asked.traffic = list(wish.traffic)
-    asked.invoker_iam_disabled = wish.invoker_iam_disabled
+    new = run_v2.Service(there)
+    new.client, new.client_version = wish.client, ""
+    new.labels = {**there.labels, **wish.labels}
+    new.annotations = {**there.annotations, **wish.annotations}
+    new.template = run_v2.RevisionTemplate(wish.template)
+    new.traffic = list(wish.traffic)
+    new.invoker_iam_disabled = wish.invoker_iam_disabled
     if is_failed(there) and there.labels.get(REVISION) == wish.labels[REVISION]:
-        asked.template.labels[ATTEMPT] = str(there.generation)
-    return asked
+        new.template.labels[ATTEMPT] = str(there.generation)
+    return new
 
 
 def is_ours(service: run_v2.Service, key: Key) -> bool:

@@ -37,6 +37,8 @@ class Observation:
     revision: of the newest thing that exists, as `Wanted.revision` said. None if absent or unknown.
     url: where clients reach the project now, also while an older revision serves.
     problem: set when `failed`, and when `pending` is worth a word.
+    drift: what somebody has changed by other means than this manager, each as words about the service, e.g.
+    `its environment was changed`. The revision is None then: what is there is not what was asked for.
     """
 
     state: State
@@ -44,6 +46,7 @@ class Observation:
     url: str | None = None
     problem: Problem | None = None
     detail: str = ""
+    drift: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

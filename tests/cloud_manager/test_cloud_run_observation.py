@@ -117,7 +117,8 @@ def test_each_reason_has_its_fix(reason: str, code: str, fix: str) -> None:
 def test_what_others_changed_is_put_right(more: dict[str, Any]) -> None:
     changed = service(**more)
     seen = observation([changed])
-    assert (seen.state, seen.revision) == ("pending", None), "the controller applies what has no revision"
+    assert (seen.state, seen.revision) == ("ready", None), "the controller applies what has no revision"
+    assert len(seen.drift) == 1
     assert seen.problem is not None and seen.problem.retryable
     assert isinstance(next_step([changed], service()), Update)
 

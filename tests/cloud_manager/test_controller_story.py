@@ -345,7 +345,7 @@ async def test_a_service_deleted_behind_our_back_is_healed_and_the_history_says_
         stage.world.vanish(KEY)
         assert (await stage.resync()).phase is Phase.RUNNING
         assert stage.serving() == 1
-    assert sum("was gone" in line for line in stage.story()) == 2
+    assert sum("it is gone" in line for line in stage.story()) == 2
 
 
 async def test_a_healthy_service_is_looked_at_now_and_then_and_not_written_about() -> None:

@@ -77,6 +77,12 @@ def test_a_page_of_another_origin_rolls_nothing_back(face: Face) -> None:
     assert (answer.status_code, face.deployments.calls) == (403, [])
 
 
+def test_what_others_changed_is_told(face: Face) -> None:
+    """Else the page could not show it."""
+    face.know(Phase.RUNNING, drift=("its environment was changed",))
+    assert requests.get(f"{face.url}{ONE}", timeout=10).json()["drift"] == ["its environment was changed"]
+
+
 # --- the command line -------------------------------------------------------------------------------------------
 
 

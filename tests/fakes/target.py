@@ -57,6 +57,7 @@ class World:
     running: dict[Key, list[Revision]] = field(default_factory=dict)
     """Oldest first."""
     removing: dict[Key, int] = field(default_factory=dict)
+    changed: dict[Key, tuple[str, ...]] = field(default_factory=dict)
     log: dict[Key, list[str]] = field(default_factory=dict)
     wrote: asyncio.Condition = field(default_factory=asyncio.Condition)
     starts: int = 0
@@ -74,6 +75,10 @@ class World:
     def vanish(self, key: Key) -> None:
         """Someone deletes the service behind our back."""
         self.running.pop(key, None)
+
+    def change(self, key: Key, *what: str) -> None:
+        """Someone edits the service behind our back; it goes on answering."""
+        self.changed[key] = what
 
     def crash(self, key: Key, problem: Problem = CRASHED) -> None:
         """The newest revision dies and will not come back by itself."""
@@ -126,12 +131,18 @@ class FakeTarget:
         if not newest.up:
             return Observation("pending", revision, url)
         self.world.running[key] = [newest]
-        return Observation("ready", revision, url)
+        drift = self.world.changed.get(key, ())
+        return Observation("ready", None if drift else revision, url, drift=drift)
 
     async def apply(self, wanted: Wanted) -> None:
         revisions = self.world.running.setdefault(wanted.key, [])
         newest = revisions[-1] if revisions else None
-        if newest is None or newest.wanted.revision != wanted.revision or newest.problem:
+        if (
+            newest is None
+            or newest.wanted.revision != wanted.revision
+            or newest.problem
+            or wanted.key in self.world.changed
+        ):
             self._start(wanted)
         await self._enter("apply", wanted.key, wanted.revision)
         await self.world.say(wanted.key, f"revision {wanted.revision}")
@@ -143,6 +154,7 @@ class FakeTarget:
         if wanted.image:
             self.world.pull(wanted.image)
         self.world.starts += 1
+        self.world.changed.pop(wanted.key, None)
         looks = self.world.pending_looks + 1
         problem = self.world.broken.get(wanted.revision) or self.world.broken.get(wanted.image_uri or "")
         revision = Revision(wanted, self.world.starts, looks, problem)
