@@ -66,6 +66,7 @@ def parse(arguments: Sequence[str]) -> Settings:
     parser.add_argument("--repository", action="append", dest="repositories", help=fields["repositories"].description)
     parser.add_argument("--docker", help=fields["docker"].description)
     parser.add_argument("--secrets", type=Path, help=fields["secrets"].description)
+    parser.add_argument("--nfs", action="append", help=fields["nfs"].description)
     parser.add_argument("--forward", action="store_true", help=fields["forward"].description)
     given = vars(parser.parse_args(arguments))
     return Settings(**{name: value for name, value in given.items() if value is not None})

@@ -18,10 +18,11 @@ from gcp_emulator.grpc_server import Authentication, FaultInjection, GrpcServer,
 from gcp_emulator.operations import Operations
 from gcp_emulator.run_buckets import Buckets
 from gcp_emulator.run_controller import RunController
+from gcp_emulator.run_exports import Exports, export_of
 from gcp_emulator.run_gpu_checks import Quotas
 from gcp_emulator.run_iam import Policies
 from gcp_emulator.run_instances import Instances
-from gcp_emulator.run_launch import Secrets
+from gcp_emulator.run_launch import Secrets, Sources
 from gcp_emulator.run_project import Project
 from gcp_emulator.run_revisions import Revisions
 from gcp_emulator.run_services import Services
@@ -117,7 +118,8 @@ def cloud_run(
     store, operations = RunStore(twin.state), Operations(twin.state, twin.clock)
     buckets = Buckets(Store(twin.state, twin.clock, settings.project_number))
     volumes = settings.state / "run" / "volumes"
-    instances = Instances(runtime, project, Secrets(settings.secrets), volumes, buckets.lay_out)
+    exports = Exports(map(export_of, settings.nfs))
+    instances = Instances(runtime, project, Sources(Secrets(settings.secrets), volumes, buckets.lay_out, exports))
     controller = RunController(
         store=store,
         operations=operations,

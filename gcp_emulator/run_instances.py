@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 from google.cloud import run_v2
 
@@ -17,7 +16,7 @@ from gcp_emulator.run_conditions import (
     secret_missing,
 )
 from gcp_emulator.run_defaults import ingress_container
-from gcp_emulator.run_launch import LayOut, SecretMissing, Secrets, launch_of, probe_of
+from gcp_emulator.run_launch import SecretMissing, Sources, launch_of, probe_of
 from gcp_emulator.run_project import Project
 from gcp_emulator.runtime_probe import comes_up
 from gcp_emulator.runtime_protocol import CannotRun, ImageDenied, ImageMissing, Instance, Launch, Runtime
@@ -32,12 +31,10 @@ class DidNotStart(Exception):
 
 
 class Instances:
-    def __init__(self, runtime: Runtime, project: Project, secrets: Secrets, folder: Path, buckets: LayOut) -> None:
+    def __init__(self, runtime: Runtime, project: Project, sources: Sources) -> None:
         self._runtime = runtime
         self._project = project
-        self._secrets = secrets
-        self._folder = folder
-        self._buckets = buckets
+        self._sources = sources
         self._running: dict[str, Instance] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
@@ -104,7 +101,7 @@ class Instances:
             raise DidNotStart(image_unusable(str(error))) from error
 
     def _launch(self, revision: run_v2.Revision) -> Launch:
-        return launch_of(revision, self._secrets, self._folder, self._buckets)
+        return launch_of(revision, self._sources)
 
 
 def _port(revision: run_v2.Revision) -> int:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from google.cloud import run_v2
 
 from gcp_emulator.run_defaults import ingress_container
+from gcp_emulator.run_exports import Exports
 from gcp_emulator.run_names import Name, short
 from gcp_emulator.runtime_protocol import CannotRun, Launch, Mount, ProbeKind, StartupProbe
 
@@ -44,12 +46,23 @@ def _leaves(*parts: str) -> bool:
     return any(part in ("", ".", "..") or "/" in part for part in parts)
 
 
-def launch_of(revision: run_v2.Revision, secrets: Secrets, folder: Path, buckets: LayOut) -> Launch:
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What volumes are made of.
+
+    folder: where files of secrets and empty folders are made.
+    buckets: lays a bucket's objects out in a folder; False where there is no such bucket.
+    """
+
+    secrets: Secrets
+    folder: Path
+    buckets: LayOut
+    exports: Exports
+
+
+def launch_of(revision: run_v2.Revision, sources: Sources) -> Launch:
     """How the revision's container is started.
 
-    Args:
-        folder: where files of secrets and empty folders of volumes are made.
-        buckets: lays a bucket's objects out in a folder; False where there is no such bucket.
     Raises:
         SecretMissing, CannotRun
     """
@@ -65,9 +78,9 @@ def launch_of(revision: run_v2.Revision, secrets: Secrets, folder: Path, buckets
         port=container.ports[0].container_port,
         command=tuple(container.command),
         args=tuple(container.args),
-        env=(*told, *((one.name, _value(one, secrets)) for one in container.env)),
+        env=(*told, *((one.name, _value(one, sources.secrets)) for one in container.env)),
         working_dir=container.working_dir,
-        mounts=_mounts(revision, container, secrets, folder / name.region / own, buckets),
+        mounts=_mounts(revision, container, sources, sources.folder / name.region / own),
     )
 
 
@@ -79,29 +92,38 @@ def _value(variable: run_v2.EnvVar, secrets: Secrets) -> str:
 
 
 def _mounts(
-    revision: run_v2.Revision, container: run_v2.Container, secrets: Secrets, folder: Path, buckets: LayOut
+    revision: run_v2.Revision, container: run_v2.Container, sources: Sources, folder: Path
 ) -> tuple[Mount, ...]:
     volumes = {volume.name: volume for volume in revision.volumes}
     mounts = []
     for mount in container.volume_mounts:
-        source, read_only = _source(volumes[mount.name], secrets, folder, buckets)
+        source, read_only = _source(volumes[mount.name], sources, folder)
         mounts.append(Mount(mount.mount_path, source / mount.sub_path, read_only))
     return tuple(mounts)
 
 
-def _source(volume: run_v2.Volume, secrets: Secrets, folder: Path, buckets: LayOut) -> tuple[Path, bool]:
+def _source(volume: run_v2.Volume, sources: Sources, folder: Path) -> tuple[Path, bool]:
     own = folder / volume.name
+    if "nfs" in volume:
+        return _exported(volume.nfs, sources.exports), bool(volume.nfs.read_only)
     if "gcs" in volume:
-        if not buckets(volume.gcs.bucket, own):
+        if not sources.buckets(volume.gcs.bucket, own):
             raise CannotRun(f"the bucket {volume.gcs.bucket} of volume {volume.name} does not exist")
         return own, bool(volume.gcs.read_only)
     if "secret" in volume:
-        _write_secrets(volume.secret, secrets, own)
+        _write_secrets(volume.secret, sources.secrets, own)
         return own, True
     if "empty_dir" in volume:
         own.mkdir(parents=True, exist_ok=True)
         return own, False
     raise CannotRun(f"gcp_emulator mounts no volume of the kind that {volume.name} is")
+
+
+def _exported(nfs: run_v2.NFSVolumeSource, exports: Exports) -> Path:
+    found = exports.folder(nfs.server, nfs.path)
+    if found is None:
+        raise CannotRun(f"mounting NFS failed: {nfs.server}:{nfs.path} is not exported")
+    return found
 
 
 def _write_secrets(source: run_v2.SecretVolumeSource, secrets: Secrets, folder: Path) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 import certifi
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from gcp_emulator.run_exports import export_of
+
 _PROJECT = re.compile(
     r"[a-z][a-z0-9-]{4,28}[a-z0-9]"
 )  # https://cloud.google.com/resource-manager/docs/creating-managing-projects
@@ -38,6 +40,9 @@ class Settings(BaseModel):
         description="The Engine for images with a base, as DOCKER_HOST; where none answers, all run as processes.",
     )
     secrets: Path | None = Field(default=None, description="Folder of Secret Manager: SECRET/VERSION or SECRET.")
+    nfs: tuple[str, ...] = Field(
+        default=(), description="Exports of NFS servers, each SERVER:/PATH=FOLDER; volumes of others cannot be mounted."
+    )
     forward: bool = Field(
         default=False,
         description="Pass on what is meant for hosts that are not Google's, by the https_proxy of this environment if "
@@ -49,6 +54,13 @@ class Settings(BaseModel):
     def _is_a_project(cls, value: str) -> str:
         if not _PROJECT.fullmatch(value):
             raise ValueError("6 to 30 lower-case letters, digits and hyphens; a letter first, no hyphen last")
+        return value
+
+    @field_validator("nfs")
+    @classmethod
+    def _are_exports(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for written in value:
+            export_of(written)
         return value
 
     @property

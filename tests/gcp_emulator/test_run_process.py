@@ -20,6 +20,7 @@ from gcp_emulator.http_server import HttpServer
 from gcp_emulator.run_backend import Located, runtime_of
 from gcp_emulator.runtime_process import carriers
 from gcp_emulator.runtime_protocol import Runtime
+from gcp_emulator.settings import Settings
 from gcp_emulator.twin import Twin
 from tests.gcp_emulator.run_images import CRASH, HOST, SERVER, push
 from tests.gcp_emulator.run_stock import PARENT, Stock, service, stock
@@ -54,7 +55,10 @@ async def google(tmp_path: Path, registry: Registry) -> AsyncIterator[Stock]:
     (secrets / "token").mkdir(parents=True)
     (secrets / "token" / "2").write_text("second\n")
     (secrets / "plain").write_text("one for all")
-    async with stock(tmp_path, registry.runtime, secrets=secrets) as found:
+    (tmp_path / "shared" / "models").mkdir(parents=True)
+    (tmp_path / "shared" / "models" / "large.bin").write_text("large")
+    exports = (f"10.0.0.2:/export={tmp_path / 'shared'}",)
+    async with stock(tmp_path, registry.runtime, secrets=secrets, nfs=exports) as found:
         await registry.located.start()
         identity = _identity(found)
         try:
@@ -95,7 +99,20 @@ async def test_a_deployed_program_answers_with_what_it_was_given(google: Stock, 
     assert json.loads(log.read_text().splitlines()[0])["text"] == f"listening on {env['PORT']}"
 
 
-async def test_volumes_are_folders_of_buckets_and_secrets(google: Stock, registry: Registry) -> None:
+def mounted(image: str, volume: run_v2.Volume) -> run_v2.Service:
+    container = run_v2.Container(
+        image=image,
+        env=[run_v2.EnvVar(name="DATA", value="/mnt/data")],
+        volume_mounts=[run_v2.VolumeMount(name="data", mount_path="/mnt/data")],
+    )
+    return service(template={"containers": [container], "volumes": [volume]}, name=NAME, invoker_iam_disabled=True)
+
+
+def nfs(server: str, path: str) -> run_v2.Volume:
+    return run_v2.Volume(name="data", nfs=run_v2.NFSVolumeSource(server=server, path=path, read_only=True))
+
+
+async def test_volumes_are_folders_of_buckets_secrets_and_nfs_servers(google: Stock, registry: Registry) -> None:
     from gcp_emulator.storage_store import Store  # the part of the twin next door
 
     store = Store(google.twin.state, google.twin.clock, google.twin.settings.project_number)
@@ -110,15 +127,25 @@ async def test_volumes_are_folders_of_buckets_and_secrets(google: Stock, registr
     for volume, files in (
         (run_v2.Volume(name="data", gcs=run_v2.GCSVolumeSource(bucket="weights", read_only=True)), ["model.bin"]),
         (run_v2.Volume(name="data", secret=run_v2.SecretVolumeSource(secret="plain")), ["plain"]),
+        (nfs("10.0.0.2", "/export"), ["models"]),
+        (nfs("10.0.0.2", "/export/models/"), ["large.bin"]),
     ):
-        container = run_v2.Container(
-            image=image,
-            env=[run_v2.EnvVar(name="DATA", value="/mnt/data")],
-            volume_mounts=[run_v2.VolumeMount(name="data", mount_path="/mnt/data")],
-        )
-        wish = service(template={"containers": [container], "volumes": [volume]}, name=NAME, invoker_iam_disabled=True)
-        made = await google.update(wish, allow_missing=True)
+        made = await google.update(mounted(image, volume), allow_missing=True)
         assert (await google.web.get(made.uri)).json()["files"] == files
+
+
+@pytest.mark.parametrize("where", [("10.0.0.3", "/export"), ("10.0.0.2", "/"), ("10.0.0.2", "/export/../etc")])
+async def test_what_no_server_exports_is_not_mounted(google: Stock, registry: Registry, where: tuple[str, str]) -> None:
+    """A wrong address in deployment.yaml shows before it costs a deploy."""
+    async with registry.client() as client:
+        image = await push(client, "hello", {"app/main.py": SERVER})
+    with pytest.raises(exceptions.GoogleAPICallError, match="is not exported"):
+        await google.update(mounted(image, nfs(*where)), allow_missing=True)
+
+
+def test_an_export_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="SERVER:/PATH=FOLDER"):
+        Settings(state=tmp_path, nfs=("10.0.0.2=models",))
 
 
 async def test_a_program_that_ends_at_once_is_no_service(google: Stock, registry: Registry) -> None:
