@@ -1,4 +1,4 @@
-"""Write what the two container images install, pinned by version and hash: `python scripts/lock_images.py`.
+"""Write what the container images install, pinned by version and hash: `python scripts/lock_images.py`.
 
 pyproject.toml is what counts. A package that only one of the two services imports is left out of the other's image;
 one that is not named here is in both. `--check` writes nothing and says whether the locks serve pyproject.toml.
@@ -43,6 +43,8 @@ MANAGER_ALONE = {
     "sqlalchemy",
     "typer",
 }
+EMULATOR_USES = {"fastapi", "httpx", "psutil", "pydantic", "uvicorn"}
+"""Of the product's own requirements, besides its extra."""
 MORE = {"manager": ["httptools", "uvloop"], "builder": ["httptools"]}
 """Of uvicorn[standard], what each uses: its reloader and its WebSockets are not wanted in a container."""
 EXTRAS: dict[str, tuple[str, ...]] = {"manager": ("gcp", "postgres"), "builder": ("gcp",)}
@@ -60,7 +62,7 @@ def main(arguments: list[str]) -> int:
 
 
 def wishes() -> dict[str, list[str]]:
-    """Lock -> requirements: of the two services, and of the stage that builds."""
+    """Lock -> requirements: of the two services, of the twin of Google, and of the stage that builds."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     every, extras = project["project"]["dependencies"], project["project"]["optional-dependencies"]
     left_out = {"manager": BUILDER_ALONE, "builder": MANAGER_ALONE}
@@ -71,6 +73,8 @@ def wishes() -> dict[str, list[str]]:
         for name in left_out
     }
     uv = [line for line in every if name_of(line) == "uv"]
+    emulator = [line.replace("uvicorn[standard]", "uvicorn") for line in every if name_of(line) in EMULATOR_USES]
+    found["emulator"] = emulator + extras["emulator"]
     return found | {"tools": project["build-system"]["requires"] + uv}
 
 

@@ -20,6 +20,7 @@ EXAMPLE = (ROOT / ".env.example").read_text()
 OFFERED = dict(re.findall(r"^#(\w+)=(.*)$", EXAMPLE, re.MULTILINE))
 FIXED = set(re.findall(r"[A-Z_]{8,}", EXAMPLE.partition("# Fixed by")[2]))
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+FILES = sorted(path.name for path in ROOT.glob("docker-compose*.yml"))
 SERVICES = {"cloud-manager": Manager, "image-builder": Builder}
 
 
@@ -52,13 +53,13 @@ def test_the_values_shown_are_those_that_hold(service: str, monkeypatch: pytest.
 
 
 def test_every_name_of_the_compose_files_is_explained_with_the_value_that_holds() -> None:
-    for file in ("docker-compose.yml", "docker-compose.socket.yml"):
+    for file in FILES:
         for name, default in re.findall(r"\$\{(\w+):-([^}]*)\}", (ROOT / file).read_text()):
             assert OFFERED.get(name) == default, f"{file}: {name}"
 
 
 def test_names_that_nobody_reads_are_not_offered() -> None:
-    texts = "".join((ROOT / file).read_text() for file in ("docker-compose.yml", "docker-compose.socket.yml"))
+    texts = "".join((ROOT / file).read_text() for file in FILES)
     of_compose = {"COMPOSE_FILE", "COMPOSE_PROFILES"}
     assert {name for name in OFFERED.keys() - of_compose if not re.search(rf"\b{name}\b", texts)} == set()
 

@@ -75,10 +75,15 @@ class Compose:
     engine: str
     base: str
     port: int
+    web_port: int
 
     @property
     def images(self) -> dict[str, str]:
         return {name: f"{self.project}/{name}" for name in ("cloud-manager", "image-builder")}
+
+    @property
+    def emulator(self) -> str:
+        return f"{self.project}/gcp-emulator"
 
     def __call__(self, *words: str, check: bool = True) -> str:
         done = self._run(*self.program, "-p", self.project, *words, cwd=self.checkout)
@@ -183,6 +188,20 @@ class Compose:
             file.writelines(f"{name}={value}\n" for name, value in lines.items())
         self("up", "-d", "--no-build")
 
+    def join_google(self) -> int:
+        """As the README says: docker-compose.gcp.yml and its profile. Returns the port of the twin's proxy."""
+        port = free_port()
+        lines = {
+            "COMPOSE_FILE": "docker-compose.yml:docker-compose.gcp.yml",
+            "COMPOSE_PROFILES": "gcp",
+            "EMULATOR_ADDRESS": f"127.0.0.1:{port}",
+        }
+        with (self.checkout / ".env").open("a") as file:
+            file.writelines(f"{name}={value}\n" for name, value in lines.items())
+        self("build", "google")
+        self("up", "-d", "--no-build")
+        return port
+
     def start_registry(self) -> str:
         """A base on a registry of the stack's own network; its reference there. It goes with `remove_rest`."""
         program, config = needs.program("docker-registry"), "/tmp/config.yml"
@@ -226,8 +245,11 @@ class Compose:
 
     def answer(self, project: str = "42") -> str:
         """What a service of `deploy.type: local` says, asked where it runs."""
+        return self.inside("cloud-manager", "python", "-c", CALL, self.url(project)).strip()
+
+    def url(self, project: str) -> str:
         shown = json.loads(self.inside("cloud-manager", "cloud-deploy", "status", "7", project, "--json"))
-        return self.inside("cloud-manager", "python", "-c", CALL, shown["url"]).strip()
+        return str(shown["url"])
 
 
 def answers(url: str) -> bool:
@@ -260,13 +282,17 @@ async def network_settings(environ: Mapping[str, str]) -> dict[str, str]:
 @contextmanager
 def stack(folder: Path, engine: str, base: str, settings: Mapping[str, str], *, version: int = 1) -> Iterator[Compose]:
     """A checkout with its .env; when this is left, nothing of the project is on the Engine. version: of compose."""
-    compose = Compose(copied(folder), program(version), f"t{secrets.token_hex(4)}", engine, base, free_port())
+    compose = Compose(
+        copied(folder), program(version), f"t{secrets.token_hex(4)}", engine, base, free_port(), free_port()
+    )
     lines = {
         **settings,
         "PYTHON_IMAGE": base,
         "MANAGER_IMAGE": compose.images["cloud-manager"],
         "BUILDER_IMAGE": compose.images["image-builder"],
+        "EMULATOR_IMAGE": compose.emulator,
         "MANAGER_ADDRESS": f"127.0.0.1:{compose.port}",
+        "WEB_ADDRESS": f"127.0.0.1:{compose.web_port}",
         "DOCKER_OWNER": compose.project,
     }
     (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
@@ -278,8 +304,7 @@ def stack(folder: Path, engine: str, base: str, settings: Mapping[str, str], *, 
         sys.stdout.write(compose("logs", "--tail=50", check=False)[-8000:])
         compose.remove_rest()
         compose("down", "-v", "--timeout", "1", check=False)
-        for image in compose.images.values():
-            compose._run("docker", "image", "rm", "-f", image)
+        compose._run("docker", "image", "rm", "-f", *compose.images.values(), compose.emulator)
         # What the stages left; that of the last hour makes the next run a minute shorter.
         old = ("--filter", "label=io.tango.cloud-deploy.stage=build", "--filter", "until=1h")
         compose._run("docker", "image", "prune", "-f", *old)

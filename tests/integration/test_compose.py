@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import requests
+import yaml
 
-from tests.integration.compose import CANARY, Compose, network_settings, stack
+from tests.integration.compose import CANARY, ROOT, Compose, network_settings, program, stack
 from tests.integration.stack import YAML, until
 from tests.parallel import free_port
 
@@ -22,6 +26,7 @@ LIMITS = {"cloud-manager": 215, "image-builder": 250}
 IN_TIME = 9.0
 """Seconds; docker kills after ten."""
 SLOWLY = f"{YAML}  env: {{PAUSE: '3'}}\n"
+CLOUD = YAML.replace("type: local", "type: gcp-cloudrun\n  public: true")
 DIALECT = """\
 build:
   accelerator: cpu
@@ -103,8 +108,10 @@ def test_a_container_can_write_its_volume_and_nothing_else(compose: Compose, ser
     assert mounts["/var/lib/cloud-deploy"]["Name"].startswith(compose.project)
 
 
-def test_only_the_managers_port_is_published_and_on_loopback(compose: Compose) -> None:
-    assert compose.container("image-builder")["HostConfig"]["PortBindings"] == {}
+def test_only_the_managers_port_and_the_gui_are_published_and_on_loopback(compose: Compose) -> None:
+    """Not the builder's API: whoever reaches it has images built."""
+    ports = compose.container("image-builder")["HostConfig"]["PortBindings"]
+    assert ports == {"8080/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(compose.web_port)}]}
     ports = compose.container("cloud-manager")["HostConfig"]["PortBindings"]
     assert ports == {"8890/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(compose.port)}]}
 
@@ -163,6 +170,39 @@ def test_a_file_in_tangos_words_runs_on_the_machines_engine(compose: Compose) ->
     assert compose.call("/stop", "docker") == "finished"
     compose.wait("stopped", "docker")
     assert compose.services() == []
+
+
+@pytest.mark.long
+def test_a_service_of_the_twin_of_google_comes_up_and_answers(compose: Compose, tmp_path: Path) -> None:
+    """What a developer without an account starts: the twin beside the two, which know it by their environment alone."""
+    proxy = f"http://127.0.0.1:{compose.join_google()}"
+    until("the manager to answer", compose.answers)
+    compose.write("google", text="one", yaml=CLOUD)
+    assert compose.call("/start", "google") == "started"
+    compose.wait("running", "google")
+    authority = tmp_path / "ca.pem"
+    authority.write_text(compose.inside("google", "cat", "/var/lib/google/ca.pem"))
+    answer = requests.get(compose.url("google"), proxies={"https": proxy}, verify=str(authority), timeout=20)
+    assert answer.text == "one"
+    assert compose.call("/stop", "google") == "finished"
+    compose.wait("stopped", "google")
+
+
+def test_the_files_of_the_profiles_fit_each_other(tmp_path: Path) -> None:
+    """A slip in docker-compose.gcp.yml would be found by those alone who start it."""
+    for name in ("docker-compose.yml", "docker-compose.gcp.yml"):
+        shutil.copyfile(ROOT / name, tmp_path / name)
+    (tmp_path / ".env").write_text("COMPOSE_FILE=docker-compose.yml:docker-compose.gcp.yml\nCOMPOSE_PROFILES=gcp\n")
+    environ = {"PATH": os.environ["PATH"]}
+    shown = subprocess.run([*program(1), "config"], cwd=tmp_path, env=environ, capture_output=True, check=True).stdout
+    services = yaml.safe_load(shown)["services"]
+    for service in ("cloud-manager", "image-builder"):
+        told = services[service]["environment"]
+        assert told["https_proxy"] == "http://google:8899" and told["GCP_PROJECT"] == "twin-project"
+        assert told["GOOGLE_APPLICATION_CREDENTIALS"].startswith("/var/lib/google/")
+        mounts = [str(one) for one in services[service]["volumes"]]
+        assert any("/var/lib/google" in one for one in mounts) and any("/shared" in one for one in mounts)
+    assert "8899" in str(services["google"]["ports"])
 
 
 def test_down_leaves_the_volumes_and_down_v_not_even_these(compose: Compose) -> None:
