@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cloud_manager.targets.docker_world import Box, World
@@ -99,6 +99,17 @@ def observation(
         revision here: the next `apply` takes it up.
     trouble: given where `has_trouble`.
     """
+    seen = _observation(world, fronts, pushed=pushed, trouble=trouble)
+    drift = _DRIFT.get(seen.problem.code) if seen.problem is not None else None
+    if drift is None and not world.boxes and world != World() and pushed is None:
+        drift = "its containers were removed"
+    # Nothing answers then, whatever a front that is left still says.
+    return seen if drift is None else replace(seen, url=None, drift=(drift,))
+
+
+def _observation(
+    world: World, fronts: Sequence[FrontState], *, pushed: str | None, trouble: Trouble | None
+) -> Observation:
     if world == World():
         return Observation("absent")
     lead = leading(fronts)
@@ -191,6 +202,12 @@ def _healed(code: str, cause: str) -> Problem:
     return Problem(code=code, cause=cause, fix="nothing to do: it is mended by itself", retryable=True)
 
 
+_DRIFT = {
+    "removed": "its container was removed or replaced",
+    "stopped": "its container was stopped",
+    "front_gone": "the container that holds its public port is gone or stopped",
+}
+"""Code of a problem that somebody's hand makes -> what was changed."""
 _REMOVED = _healed("removed", "the service's container was removed or replaced behind our back")
 _STOPPED = _healed("stopped", "the service's container was stopped behind our back")
 _NO_FRONT = _healed("front_gone", "the container that holds the service's public port is gone or stopped")

@@ -49,12 +49,23 @@ def test_anything_left_is_not_absent() -> None:
 )
 def test_what_somebody_did_by_hand_is_told_and_taken_up(world: World, front: FrontState, code: str) -> None:
     """Without a revision the controller applies anew; with one it would wait for ever."""
-    state, revision, _, problem = seen(world, front, trouble=Trouble())
+    state, revision, url, problem = seen(world, front, trouble=Trouble())
     assert (state, revision, problem) == ("pending", None, code)
+    drift = observation(world, [front], pushed=None, trouble=Trouble()).drift
+    assert bool(drift) == (code in ("removed", "stopped")), "what died or was broken off is nobody's change"
+    assert not drift or url is None, "nothing answers there"
 
 
 def test_a_front_that_is_gone_is_told() -> None:
     assert seen(replace(WORLD, fronts=()))[1:] == (None, None, "front_gone")
+    assert observation(replace(WORLD, fronts=()), [], pushed=None).drift
+
+
+def test_containers_that_are_all_gone_are_somebodys_change() -> None:
+    """Their network alone is left by `docker rm`; a deployment that is on its way has not made them yet."""
+    left = World(networks=("net",))
+    assert observation(left, [], pushed=None).drift == ("its containers were removed",)
+    assert observation(left, [], pushed="r1").drift == ()
 
 
 def test_while_a_revision_comes_up_the_old_ones_address_is_told() -> None:

@@ -199,7 +199,12 @@ async def test_a_change_of_region_moves_the_service_without_a_gap(harness: Cloud
 
 @pytest.mark.parametrize(
     "how",
-    [pytest.param("edited", marks=pytest.mark.long), "rolled back", pytest.param("deleted", marks=pytest.mark.long)],
+    [
+        pytest.param("edited", marks=pytest.mark.long),
+        "edited in our name",
+        "rolled back",
+        pytest.param("deleted", marks=pytest.mark.long),
+    ],
 )
 async def test_what_others_did_by_hand_is_noticed_and_mended(harness: CloudRunHarness, how: str) -> None:
     target, one, two = harness.target(), wanted(harness, KEY, "one"), wanted(harness, KEY, "two")
@@ -210,6 +215,8 @@ async def test_what_others_did_by_hand_is_noticed_and_mended(harness: CloudRunHa
     if how == "edited":
         service.template.containers[0].image = str(harness.google.image("one", "serve").pushed)
         service.client = "gcloud"
+    elif how == "edited in our name":  # as any program does that reads a service, changes it and writes it back
+        service.template.containers[0].env.append(run_v2.EnvVar(name="MORE", value="x"))
     elif how == "rolled back":
         pinned = run_v2.TrafficTargetAllocationType.TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION
         service.traffic = [run_v2.TrafficTarget(type_=pinned, revision=first, percent=100)]
@@ -220,7 +227,7 @@ async def test_what_others_did_by_hand_is_noticed_and_mended(harness: CloudRunHa
 
     async def noticed() -> bool:
         seen = await target.observe(KEY)
-        return seen.revision is None and (seen.state == "absent" or seen.problem is not None)
+        return seen.revision is None and (seen.state == "absent" or bool(seen.drift))
 
     await until(noticed, "it is noticed", seconds=10)
     url = await settled(target, two)

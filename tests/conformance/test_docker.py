@@ -70,6 +70,7 @@ async def test_what_is_done_by_hand_is_noticed_and_mended(harness: DockerHarness
         await asyncio.sleep(0.4)  # one short period, for which a look is good enough
         seen = await target.observe(KEY)
         assert (seen.state, seen.revision, seen.problem and seen.problem.code) == ("pending", None, code)
+        assert (len(seen.drift), seen.url) == (1, None), "with on_drift: report it is told, and not called running"
         assert await up() == url, "its address is the same"
         assert await harness.ask(url) == "one"
 
