@@ -14,6 +14,7 @@ from image_builder.oci.base import BaseImage
 from image_builder.oci.base_scan import environment
 from image_builder.oci.image import ImageConfig, ImageLayer, config_json, descriptor, manifest_json
 from image_builder.oci.layout import Layout
+from image_builder.oci.reference import parse
 from image_builder.plan import BuildPlan
 
 # https://github.com/opencontainers/image-spec/blob/main/annotations.md
@@ -63,7 +64,7 @@ def image_config(plan: BuildPlan, lock_digest: str, base: BaseImage | None = Non
         },
         port=plan.request.port,
         labels={
-            **({_BASE_NAME: base.reference, _BASE_DIGEST: base.reference.rpartition("@")[2]} if base else {}),
+            **_base_labels(base),
             "org.opencontainers.image.title": " ".join(plan.entrypoint)[:200],
             "org.opencontainers.image.version": plan.key[:32],
             "io.tango.cloud-deploy.key": plan.key,
@@ -71,3 +72,11 @@ def image_config(plan: BuildPlan, lock_digest: str, base: BaseImage | None = Non
             "io.tango.cloud-deploy.lock-digest": f"sha256:{lock_digest}",
         },
     )
+
+
+def _base_labels(base: BaseImage | None) -> dict[str, str]:
+    """One that came from an engine has no digest in any registry."""
+    if base is None:
+        return {}
+    digest = parse(base.reference).digest
+    return {_BASE_NAME: base.reference} | ({_BASE_DIGEST: digest} if digest else {})

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from image_builder.contract import Platform
+from image_builder.engines.engine import Engine, KeepsImages
 from image_builder.errors import BuildError
 from image_builder.foundation import Foundation, founded
 from image_builder.layer_plan import LayerPlan
@@ -21,6 +22,9 @@ from image_builder.oci.registries import Registries
 from image_builder.progress import LayerBoard
 from image_builder.work import in_thread
 
+_NOT_THERE = ("image_not_found", "registry_auth")
+"""Docker Hub says the second of what it does not have."""
+
 
 def base_plans(base: BaseImage) -> list[LayerPlan]:
     """A row for each layer, the lowest first."""
@@ -31,17 +35,18 @@ def base_plans(base: BaseImage) -> list[LayerPlan]:
 
 @dataclass(frozen=True, slots=True)
 class Groundwork:
-    """What a base is read with. folder: where trees are kept."""
+    """What a base is read with. folder: where trees are kept. engines: where a base may be that no registry gives."""
 
     layout: Layout
     folder: Path
     registries: Registries
     board: LayerBoard
+    engines: Sequence[Engine] = ()
 
     async def found(self, named: str, platform: Platform, log: Callable[[str], None]) -> BaseImage:
         """What a name means now. A digest means the same for ever and is asked for once. A tag whose registry cannot
         be reached, or lets nobody in for the moment, means what it meant last: a changed program shall go out all
-        the same.
+        the same. What was never to be had from a registry may be in an engine.
 
         Raises:
             BuildError: as `find_base`.
@@ -53,12 +58,27 @@ class Groundwork:
         try:
             base = await find_base(named, platform, self.registries)
         except BuildError as error:
-            if known is None or error.problem.code != "registry_unreachable":
+            if error.problem.code == "registry_unreachable" and known is not None and parse(known.reference).digest:
+                log(f"warning: {error.problem.cause}; {named} is taken as it was on {notes.when(named, platform)}")
+                return known
+            kept = await self._in_an_engine(named, platform, known, error.problem.code)
+            if kept is None:
                 raise
-            log(f"warning: {error.problem.cause}; {named} is taken as it was on {notes.when(named, platform)}")
-            return known
+            log(f"warning: {error.problem.cause}; {named} is taken from the Docker Engine, where it is {kept.digest}")
+            base = kept
         await in_thread(lambda _: notes.keep(named, platform, base))
         return base
+
+    async def _in_an_engine(
+        self, named: str, platform: Platform, known: BaseImage | None, code: str
+    ) -> BaseImage | None:
+        """code: why no registry gave it. Where one may have reasons not to, only what was never in one is taken."""
+        if code not in ("registry_unreachable", *_NOT_THERE):
+            return None
+        for engine in self.engines:
+            if isinstance(engine, KeepsImages):
+                return await engine.base(named, platform, known, made_here=code in _NOT_THERE)
+        return None
 
     async def lay(self, base: BaseImage, python: str) -> Foundation:
         """Judge a base; only one that was never seen before is fetched for it.

@@ -56,4 +56,5 @@ class Job:
 
     @property
     def groundwork(self) -> Groundwork:
-        return Groundwork(self.workshop.layout, self.workshop.folder / "bases", self.registries, self.board)
+        workshop = self.workshop
+        return Groundwork(workshop.layout, workshop.folder / "bases", self.registries, self.board, workshop.engines)

@@ -11,12 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from image_builder.contract import Platform
 from image_builder.disk import full_disk_named
 from image_builder.engines import apt, docker_archive
 from image_builder.engines.apt import SystemPackage
 from image_builder.engines.context import Context
 from image_builder.engines.diff import apt_layer, carried_layer, empty_layer
 from image_builder.engines.docker_api import Connection, DockerApi, NoDocker, send_whole
+from image_builder.engines.docker_base import is_known, is_made_here, kept_image, unpacked
 from image_builder.engines.docker_build import build, remove_container
 from image_builder.engines.engine import RUN_LABEL, Bring, Built, Log, Surroundings, engine_failed, network_failed
 from image_builder.engines.runs import Run, Runs
@@ -80,6 +82,20 @@ class Docker:
             saved = await in_thread(lambda _: docker_archive.contents(archive))
             layers = [await self._layer(archive, path, carried_layer) for path in saved.paths]
             return Built(saved.config, tuple(layers))
+
+    async def base(
+        self, named: str, platform: Platform, known: BaseImage | None, *, made_here: bool
+    ) -> BaseImage | None:
+        if await self.available() is not None:
+            return None
+        async with self._run() as (engine, run):
+            found = await kept_image(engine, named, platform)
+            if found is None or (made_here and not is_made_here(found)):
+                return None
+            if await in_thread(lambda _: is_known(found, known, self._layout)):
+                return known
+            archive = await _save(engine, str(found["Id"]), run)
+            return await in_thread(lambda flag: unpacked(archive, named, found, self._layout, flag))
 
     async def sweep(self) -> None:
         for run in await in_thread(lambda _: self._runs.dead()):

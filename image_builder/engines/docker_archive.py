@@ -11,15 +11,16 @@ import tarfile
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
-from image_builder.layers.index import Layer
 from image_builder.oci.base import BaseLayer
 from image_builder.oci.compression import is_gzip, open_tar
 from image_builder.oci.image import digest_of
 from image_builder.oci.layout import Layout
 
 _CHUNK = 1 << 20
+
+T = TypeVar("T")
 
 
 def archive(config: bytes, layers: Sequence[BaseLayer], layout: Layout, tag: str) -> Generator[bytes, None, None]:
@@ -61,7 +62,7 @@ def contents(path: Path) -> Saved:
         return Saved(_member(tar, row["Config"]).read(), tuple(row["Layers"]))
 
 
-def layer_from(path: Path, member: str, make: Callable[[BinaryIO], Layer]) -> Layer:
+def layer_from(path: Path, member: str, make: Callable[[BinaryIO], T]) -> T:
     """What `make` makes of one layer's tar. Blocking."""
     with tarfile.open(path, "r:") as tar:
         return make(_member(tar, member))

@@ -6,8 +6,9 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
+from image_builder.contract import Platform
 from image_builder.engines.apt import SystemPackage
 from image_builder.engines.context import Context
 from image_builder.errors import BuildError
@@ -75,6 +76,23 @@ class Engine(Protocol):
 
     async def sweep(self) -> None:
         """Take away what dead builders of this folder left in the engine. Nothing happens where there is none."""
+        ...
+
+
+@runtime_checkable
+class KeepsImages(Protocol):
+    """An engine that may have a base image which no registry gives."""
+
+    async def base(
+        self, named: str, platform: Platform, known: BaseImage | None, *, made_here: bool
+    ) -> BaseImage | None:
+        """The image of that name, its layers in the layout; None if it is not there, or the engine is not.
+
+        known: what it was when it was last taken from here. made_here: not what came from a registry.
+
+        Raises:
+            BuildError: `engine_failed`. DiskFull
+        """
         ...
 
 

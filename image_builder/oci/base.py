@@ -23,14 +23,14 @@ _INDEX_TYPES = (
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
-_TAR, _ZSTD = "application/vnd.oci.image.layer.v1.tar", "application/vnd.oci.image.layer.v1.tar+zstd"
+TAR_TYPE, _ZSTD = "application/vnd.oci.image.layer.v1.tar", "application/vnd.oci.image.layer.v1.tar+zstd"
 _LAYER_TYPES = {
     LAYER_TYPE: LAYER_TYPE,
-    _TAR: _TAR,
+    TAR_TYPE: TAR_TYPE,
     _ZSTD: _ZSTD,
     # The same bytes under Docker's older names; one manifest speaks one language.
     "application/vnd.docker.image.rootfs.diff.tar.gzip": LAYER_TYPE,
-    "application/vnd.docker.image.rootfs.diff.tar": _TAR,
+    "application/vnd.docker.image.rootfs.diff.tar": TAR_TYPE,
     "application/vnd.docker.image.rootfs.diff.tar.zstd": _ZSTD,
 }
 _NOT_TO_BE_SHARED = re.compile(
@@ -59,7 +59,9 @@ class BaseLayer:
 
 @dataclass(frozen=True, slots=True)
 class BaseImage:
-    """reference: pinned, `registry/name@sha256:…`. digest: of the manifest. config: the image configuration."""
+    """reference: pinned, `registry/name@sha256:…`, unless it came from an engine. digest: of the manifest, else the
+    engine's. config: the image configuration.
+    """
 
     reference: str
     digest: str
