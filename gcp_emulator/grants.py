@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from google.rpc import error_details_pb2
 from pydantic import BaseModel, ConfigDict, Field
 
+from gcp_emulator.policies import Policies
 from gcp_emulator.run_errors import Refused
 from gcp_emulator.state import State
 
@@ -38,9 +39,12 @@ class Denial(BaseModel):
 
 
 class Grants:
-    def __init__(self, state: State, project_number: str) -> None:
+    def __init__(self, state: State, project_number: str, account: str = "") -> None:
+        """account: whose bindings give back what is denied; empty: nothing does."""
         self._table = state.json_table("grants")
         self._number = project_number
+        self._member = f"serviceAccount:{account}"
+        self._policies = Policies(state)
 
     @property
     def denials(self) -> list[Denial]:
@@ -51,9 +55,10 @@ class Grants:
         self._table.put("denials", [one.model_dump() for one in denials])
 
     def holds(self, permission: str, resource: str) -> bool:
-        return not any(
+        denied = any(
             fnmatchcase(permission, one.permission) and fnmatchcase(resource, one.resource) for one in self.denials
         )
+        return not denied or self._policies.grants(self._member, permission, resource)
 
     def check(self, permission: str, resource: str) -> None:
         """Raises Refused, in the words of https://cloud.google.com/iam/docs/permission-error-messages."""

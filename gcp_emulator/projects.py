@@ -10,6 +10,7 @@ import zlib
 
 from gcp_emulator.grants import Grants
 from gcp_emulator.management import Api, Asked, Handler, Json, not_found, tested
+from gcp_emulator.policies import Policies
 from gcp_emulator.rest_rules import Rule
 from gcp_emulator.run_errors import Refused, denied
 from gcp_emulator.settings import Settings
@@ -25,12 +26,16 @@ _PROJECT_RULES = (
     Rule("POST", "/v3/{resource=projects/*}:getIamPolicy", f"{_PROJECTS}GetIamPolicy"),
     Rule("GET", "/v1/projects/{project_id}", f"{_OLD}GetProject"),
     Rule("POST", "/v1/projects/{project_id}:testIamPermissions", f"{_OLD}TestIamPermissions"),
+    Rule("POST", "/v1/projects/{project_id}:getIamPolicy", f"{_OLD}GetIamPolicy"),
+    Rule("POST", "/v1/projects/{project_id}:setIamPolicy", f"{_OLD}SetIamPolicy"),
 )
 _ACCOUNT_RULES = (
     Rule("GET", f"/v1/{{name={_ACCOUNT}}}", f"{_IAM}GetServiceAccount"),
     Rule("GET", "/v1/{name=projects/*}/serviceAccounts", f"{_IAM}ListServiceAccounts"),
     Rule("POST", "/v1/{name=projects/*}/serviceAccounts", f"{_IAM}CreateServiceAccount"),
     Rule("POST", f"/v1/{{resource={_ACCOUNT}}}:testIamPermissions", f"{_IAM}TestIamPermissions"),
+    Rule("POST", f"/v1/{{resource={_ACCOUNT}}}:getIamPolicy", f"{_IAM}GetIamPolicy"),
+    Rule("POST", f"/v1/{{resource={_ACCOUNT}}}:setIamPolicy", f"{_IAM}SetIamPolicy"),
 )
 _ID = re.compile(r"[a-z][a-z0-9-]{4,28}[a-z0-9]")
 
@@ -38,9 +43,10 @@ _ID = re.compile(r"[a-z][a-z0-9-]{4,28}[a-z0-9]")
 class Projects:
     """The one project that there is."""
 
-    def __init__(self, settings: Settings, grants: Grants) -> None:
+    def __init__(self, settings: Settings, grants: Grants, policies: Policies) -> None:
         self._settings = settings
         self._grants = grants
+        self._policies = policies
 
     def api(self) -> Api:
         handlers: dict[str, Handler] = {
@@ -49,6 +55,8 @@ class Projects:
             f"{_PROJECTS}GetIamPolicy": self.policy,
             f"{_OLD}GetProject": self.get_old,
             f"{_OLD}TestIamPermissions": self.test,
+            f"{_OLD}GetIamPolicy": self.policy,
+            f"{_OLD}SetIamPolicy": self.set_policy,
         }
         return Api("cloudresourcemanager.googleapis.com", _PROJECT_RULES, handlers)
 
@@ -73,8 +81,15 @@ class Projects:
 
     def policy(self, asked: Asked) -> Json:
         self._check("resourcemanager.projects.getIamPolicy", asked)
-        owner = f"serviceAccount:{self._settings.service_account}"
-        return {"version": 1, "etag": "BwYAAAAAAAA=", "bindings": [{"role": "roles/owner", "members": [owner]}]}
+        return self._policies.get(f"projects/{self._settings.project}", self._owner())
+
+    def set_policy(self, asked: Asked) -> Json:
+        self._check("resourcemanager.projects.setIamPolicy", asked)
+        policy = asked.body.get("policy") or {}
+        return self._policies.set(f"projects/{self._settings.project}", policy, self._owner())
+
+    def _owner(self) -> Json:
+        return {"role": "roles/owner", "members": [f"serviceAccount:{self._settings.service_account}"]}
 
     def _check(self, permission: str, asked: Asked) -> None:
         """Google does not say of a project whether it is not there, or is not to be seen."""
@@ -92,9 +107,10 @@ class Projects:
 class ServiceAccounts:
     """The two that the twin knows, and those that are created."""
 
-    def __init__(self, settings: Settings, grants: Grants, state: State) -> None:
+    def __init__(self, settings: Settings, grants: Grants, policies: Policies, state: State) -> None:
         self._settings = settings
         self._grants = grants
+        self._policies = policies
         self._made = state.json_table("service_accounts")
 
     def api(self) -> Api:
@@ -103,6 +119,8 @@ class ServiceAccounts:
             f"{_IAM}ListServiceAccounts": self.listed,
             f"{_IAM}CreateServiceAccount": self.create,
             f"{_IAM}TestIamPermissions": self.test,
+            f"{_IAM}GetIamPolicy": self.policy,
+            f"{_IAM}SetIamPolicy": self.set_policy,
         }
         return Api("iam.googleapis.com", _ACCOUNT_RULES, handlers)
 
@@ -127,6 +145,14 @@ class ServiceAccounts:
     def test(self, asked: Asked) -> Json:
         email = self._email(asked.fields["resource"], "iam.serviceAccounts.get")
         return tested(self._grants, self._name(email), asked.body)
+
+    def policy(self, asked: Asked) -> Json:
+        email = self._email(asked.fields["resource"], "iam.serviceAccounts.getIamPolicy")
+        return self._policies.get(self._name(email))
+
+    def set_policy(self, asked: Asked) -> Json:
+        email = self._email(asked.fields["resource"], "iam.serviceAccounts.setIamPolicy")
+        return self._policies.set(self._name(email), asked.body.get("policy") or {})
 
     def _emails(self) -> list[str]:
         known = {self._settings.service_account, self._settings.compute_account}

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from gcp_emulator.clock import Clock
 from gcp_emulator.grants import Grants
 from gcp_emulator.management import Api, Asked, Handler, Json, not_found, tested
+from gcp_emulator.policies import Policies
 from gcp_emulator.rest_rules import Rule
 from gcp_emulator.run_errors import Refused, denied
 from gcp_emulator.settings import Settings
@@ -24,6 +25,8 @@ _RULES = (
     Rule("POST", f"/v1/{{parent={_PLACE}}}/repositories", f"{_REGISTRY}CreateRepository"),
     Rule("GET", f"/v1/{{name={_ONE}}}", f"{_REGISTRY}GetRepository"),
     Rule("POST", f"/v1/{{resource={_ONE}}}:testIamPermissions", f"{_REGISTRY}TestIamPermissions"),
+    Rule("GET", f"/v1/{{resource={_ONE}}}:getIamPolicy", f"{_REGISTRY}GetIamPolicy"),
+    Rule("POST", f"/v1/{{resource={_ONE}}}:setIamPolicy", f"{_REGISTRY}SetIamPolicy"),
     Rule("GET", "/v1/{name=projects/*}/locations", "google.cloud.location.Locations.ListLocations"),
     Rule("GET", "/v1beta2/{name=projects/*}/locations", "google.cloud.location.Locations.ListLocations"),
 )
@@ -77,9 +80,10 @@ class Repositories:
 
 
 class RepositoryApi:
-    def __init__(self, settings: Settings, grants: Grants, repositories: Repositories) -> None:
+    def __init__(self, settings: Settings, grants: Grants, policies: Policies, repositories: Repositories) -> None:
         self._settings = settings
         self._grants = grants
+        self._policies = policies
         self._repositories = repositories
 
     def api(self) -> Api:
@@ -88,6 +92,8 @@ class RepositoryApi:
             f"{_REGISTRY}CreateRepository": self.create,
             f"{_REGISTRY}GetRepository": self.get,
             f"{_REGISTRY}TestIamPermissions": self.test,
+            f"{_REGISTRY}GetIamPolicy": self.policy,
+            f"{_REGISTRY}SetIamPolicy": self.set_policy,
             "google.cloud.location.Locations.ListLocations": self.locations,
         }
         return Api("artifactregistry.googleapis.com", _RULES, handlers)
@@ -114,6 +120,18 @@ class RepositoryApi:
         location, name = self._place(asked.fields["resource"])
         self._found(location, name)
         return tested(self._grants, asked.fields["resource"], asked.body)
+
+    def policy(self, asked: Asked) -> Json:
+        return self._policies.get(self._resource(asked, "artifactregistry.repositories.getIamPolicy"))
+
+    def set_policy(self, asked: Asked) -> Json:
+        resource = self._resource(asked, "artifactregistry.repositories.setIamPolicy")
+        return self._policies.set(resource, asked.body.get("policy") or {})
+
+    def _resource(self, asked: Asked, permission: str) -> str:
+        """Raises Refused: it is not there, or not to be changed."""
+        name: str = self._found(*self._place(asked.fields["resource"], permission))["name"]
+        return name
 
     def locations(self, asked: Asked) -> Json:
         """The one in which most happens: `gcloud artifacts repositories list` asks in each."""

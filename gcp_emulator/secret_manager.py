@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from gcp_emulator.grants import Grants
 from gcp_emulator.management import Api, Asked, Handler, Json, not_found
+from gcp_emulator.policies import Policies
 from gcp_emulator.rest_rules import Rule
 from gcp_emulator.run_errors import denied
 from gcp_emulator.run_launch import SecretMissing, Secrets
 from gcp_emulator.settings import Settings
-from gcp_emulator.state import State
 
 _MANAGER = "google.cloud.secretmanager.v1.SecretManagerService."
 _SECRET = "projects/*/secrets/*"  # noqa: S105 - a pattern
@@ -26,11 +26,11 @@ ACCESSOR = "roles/secretmanager.secretAccessor"
 
 
 class SecretManager:
-    def __init__(self, settings: Settings, grants: Grants, state: State) -> None:
+    def __init__(self, settings: Settings, grants: Grants, policies: Policies) -> None:
         self._settings = settings
         self._grants = grants
         self._secrets = Secrets(settings.secrets)
-        self._policies = state.json_table("secret_policies")
+        self._policies = policies
 
     def api(self) -> Api:
         handlers: dict[str, Handler] = {
@@ -56,15 +56,15 @@ class SecretManager:
 
     def policy(self, asked: Asked) -> Json:
         name = self._name(asked.fields["resource"], "secretmanager.secrets.getIamPolicy")
-        account = f"serviceAccount:{self._settings.compute_account}"
-        usual = {"version": 1, "etag": "BwYAAAAAAAA=", "bindings": [{"role": ACCESSOR, "members": [account]}]}
-        found: Json = self._policies.get(name) or usual
-        return found
+        return self._policies.get(name, self._reader())
 
     def set_policy(self, asked: Asked) -> Json:
         name = self._name(asked.fields["resource"], "secretmanager.secrets.setIamPolicy")
-        self._policies.put(name, {"version": 1, "etag": "BwYAAAAAAAA=", **(asked.body.get("policy") or {})})
-        return self.policy(asked)
+        return self._policies.set(name, asked.body.get("policy") or {}, self._reader())
+
+    def _reader(self) -> Json:
+        """The default account of programs, until the policy says otherwise."""
+        return {"role": ACCESSOR, "members": [f"serviceAccount:{self._settings.compute_account}"]}
 
     def _name(self, name: str, permission: str) -> str:
         """With the project's number, as Google answers. Raises Refused."""
