@@ -8,7 +8,7 @@ from typing import Any
 
 from cloud_manager.board import Board
 from cloud_manager.clock import Clock
-from cloud_manager.decide import backoff_seconds, is_hopeless, poll_delay, resync_delay, taken_up
+from cloud_manager.decide import backoff_seconds, is_hopeless, poll_delay, ready_delay, resync_delay, taken_up
 from cloud_manager.deployment import Deployment, Phase, may_become
 from cloud_manager.store.protocol import NewEvent, Store
 from cloud_manager.watch import Unwatched, Watch
@@ -115,6 +115,10 @@ class Claim:
     def soon(self) -> float:
         """Delay until the next look at what is awaited."""
         return poll_delay(self.now() - self.row.facts.since, self._desk.poll_seconds)
+
+    def until_ready(self) -> float:
+        """Delay until the next look at a service that is coming up."""
+        return ready_delay(self._desk.poll_seconds)
 
     def resync(self) -> float:
         """Delay until the next look at what is at rest."""

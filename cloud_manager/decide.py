@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from cloud_manager.deployment import Deployment, Facts, Phase, Pinned, Want
+from cloud_manager.drift import drift_of, is_left_alone
 from cloud_manager.targets.target import Observation
 from image_builder.contract import BuildRequest, BuildState, BuildStatus, ImageReference, Problem
 
@@ -15,13 +16,14 @@ MOST_INTERNAL_TRIES = 10
 MOST_CANCELLED_TRIES = 5
 MOST_LOST_IMAGES = 5
 _IMAGES_KEPT = 2
-DRIFT = "drift"
 _GONE = frozenset({"blob_unknown", "manifest_unknown", "name_unknown"})
 """https://github.com/opencontainers/distribution-spec/blob/main/spec.md#error-codes"""
 _LONGEST_BACKOFF = 60.0
 _LONGEST_WAIT = 1800.0
 """Seconds for a service to come up, or to go: longer than any target takes, large images and GPUs included."""
 _LONGEST_POLL = 3.0
+_READY_POLL = 0.75
+"""Seconds. A look at a target may be a second old (one look serves all projects), and readiness is told within two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +194,7 @@ def after_look(
     same = seen.revision == revision
     if same and seen.state == "ready":
         return Settle()
-    drift = drift_of(revision, seen) if _is_left_alone(row) else ()
+    drift = drift_of(revision, seen) if is_left_alone(row) else ()
     if drift or row.phase is Phase.FAILED:  # What failed is applied again by the next `/start`, not by itself.
         return LeaveAlone(drift) if drift else Rest()
     if same and seen.state == "pending":
@@ -212,32 +214,6 @@ def overdue(row: Deployment, target: str, now: float) -> Problem | None:
     cause = f"{target} does not say how it ends: the service has been about to {doing} for {_LONGEST_WAIT / 60:.0f} min"
     fix = f"Look at the service on {target}, and wait or {'start' if doing == 'come up' else 'stop'} it again"
     return Problem(code="too_slow", cause=cause, fix=fix)
-
-
-def drift_of(revision: str, seen: Observation) -> tuple[str, ...]:
-    """What of this was not done by us, given that `revision` did run; nothing where it died by itself."""
-    if seen.drift:
-        return seen.drift
-    if seen.state == "absent":
-        return ("it is gone",)
-    if seen.state == "removing":
-        return ("it is being deleted",)
-    if seen.revision not in (None, revision):
-        return (f"revision {seen.revision} is there instead of {revision}",)
-    return ()
-
-
-def drift_problem(target: str, drift: tuple[str, ...]) -> Problem:
-    cause = f"the service on {target} is not as it was deployed: {'; '.join(drift)}"
-    return Problem(code=DRIFT, cause=cause, fix="Start the project to put it back, or write deploy.on_drift: heal")
-
-
-def _is_left_alone(row: Deployment) -> bool:
-    """It did run for this very wish, and what others do to it since is theirs."""
-    reports = row.spec is not None and row.spec.deploy.on_drift == "report"
-    told = row.facts.problem is not None and row.facts.problem.code == DRIFT
-    settled = row.facts.settled_generation == row.generation
-    return reports and settled and (row.phase is not Phase.FAILED or told)
 
 
 def is_built_again(row: Deployment, problem: Problem) -> bool:
@@ -321,6 +297,11 @@ def backoff_seconds(tries: int, jitter: float) -> float:
 def poll_delay(waited: float, shortest: float) -> float:
     """Seconds until the next look at something awaited for `waited` seconds: the longer, the less often."""
     return min(max(waited / 20, shortest), max(_LONGEST_POLL, shortest))
+
+
+def ready_delay(shortest: float) -> float:
+    """Seconds until the next look at a service that is coming up, however long it takes."""
+    return max(_READY_POLL, shortest)
 
 
 def resync_delay(resync_seconds: float, jitter: float) -> float:

@@ -8,6 +8,7 @@ from cloud_manager import decide, story
 from cloud_manager.claim import Claim
 from cloud_manager.deployment import Deployment, Phase
 from cloud_manager.deployment_spec import DeploymentSpec
+from cloud_manager.drift import drift_of, problem_of
 from cloud_manager.errors import DeployError
 from cloud_manager.revisions import revision_wanted
 from cloud_manager.store.protocol import NewEvent
@@ -33,7 +34,7 @@ async def place(claim: Claim, spec: DeploymentSpec, target: Target) -> bool:
         case decide.Fail(problem):
             await claim.fail(problem, url=seen.url, detail=seen.detail)
         case decide.Apply(healing):
-            drift = decide.drift_of(revision, seen) if healing else ()
+            drift = drift_of(revision, seen) if healing else ()
             event = story.applying(target.name, revision, healing=healing, update=seen.state != "absent", drift=drift)
             await _apply(claim, spec, target, revision, event)
         case decide.LeaveAlone(drift):
@@ -92,7 +93,7 @@ async def _apply(claim: Claim, spec: DeploymentSpec, target: Target, revision: s
         return
     # What was there and is to be put back is put back ever more seldom: perhaps someone else deletes it each time.
     tries = claim.row.tries + 1 if again else claim.row.tries
-    delay = decide.backoff_seconds(tries, 0.0) if again else claim.soon()
+    delay = decide.backoff_seconds(tries, 0.5) if again else claim.until_ready()
     await claim.save(stage="applied", problem=None, tries=tries, delay=delay)
 
 
@@ -108,12 +109,12 @@ async def _wait(claim: Claim, target: Target, revision: str, seen: Observation) 
     about = seen.problem.cause if seen.problem else f"apply {revision}"
     facts: dict[str, Any] = {"url": seen.url, "detail": seen.detail, "problem": seen.problem, "revision": revision}
     placed_on = _with(claim.row, target)
-    await claim.save(event, once=about, phase=Phase.PREPARING, delay=claim.soon(), placed_on=placed_on, **facts)
+    await claim.save(event, once=about, phase=Phase.PREPARING, delay=claim.until_ready(), placed_on=placed_on, **facts)
 
 
 async def _leave_alone(claim: Claim, target: Target, seen: Observation, drift: tuple[str, ...]) -> None:
     """Told once for each change. The word is what is seen: it runs if anything answers at its address."""
-    row, problem = claim.row, decide.drift_problem(target.name, drift)
+    row, problem = claim.row, problem_of(target.name, drift)
     phase = Phase.RUNNING if seen.url is not None else Phase.FAILED
     known = row.phase is phase and row.facts.drift == drift
     events = () if known else (story.drifted(problem),)

@@ -37,7 +37,7 @@ _TRIES = 4
 """For a change that met another one: Google writes to a service, too, while it comes up."""
 _WORDS = 5
 _REMEMBERED = 1000
-_PERIOD = 1.0
+LOOK_PERIOD = 1.0
 """Seconds for which a look at all services is good enough: readiness is to be noticed within two."""
 
 
@@ -67,7 +67,7 @@ class CloudRunTarget:
         clock: Clock,
         *,
         installed: bool = True,
-        period: float = _PERIOD,
+        period: float = LOOK_PERIOD,
         connect: Callable[[Place], Awaitable[Cloud]] | None = None,
     ) -> None:
         """Args:
