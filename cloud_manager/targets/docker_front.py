@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import sys
 import time
 from collections import Counter
@@ -20,6 +21,9 @@ PORT = 8080
 """Where it listens, inside its container."""
 _TICK = 0.2
 _CHUNK = 64 * 1024
+_BACKLOG = 1024
+_IDLE = 60
+"""Seconds without a byte after which the system asks whether a peer is still there."""
 _STATE_SIZE = 2048
 """Always the same: the Engine reads a file's size first, and its bytes when there may be another in its place."""
 if TYPE_CHECKING:  # python 3.7 cannot evaluate it
@@ -46,7 +50,8 @@ class Front:
     async def serve(self, port: int) -> None:
         self._restore()
         self._tell()
-        server = await asyncio.start_server(self._accept, "0.0.0.0", port)  # noqa: S104 - its container's own
+        everywhere = "0.0.0.0"  # noqa: S104 - its container's own
+        server = await asyncio.start_server(self._accept, everywhere, port, backlog=_BACKLOG)
         async with server:
             while True:
                 self._read_wish()
@@ -174,6 +179,8 @@ class Front:
         except OSError:
             self._next_probe = 0.0
             raise
+        for side in (writer, inner_writer):
+            _keep_asking(side)
         ways = [asyncio.ensure_future(_copy(reader, inner_writer)), asyncio.ensure_future(_copy(inner_reader, writer))]
         try:
             await asyncio.gather(*ways)
@@ -181,6 +188,15 @@ class Front:
             for way in ways:
                 way.cancel()
             inner_writer.close()
+
+
+def _keep_asking(writer: asyncio.StreamWriter) -> None:
+    """One whose machine has gone says no goodbye: without this its connection would stay for ever."""
+    peer = writer.get_extra_info("socket")
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", _IDLE), ("TCP_KEEPINTVL", _IDLE // 4), ("TCP_KEEPCNT", 4)):
+        if hasattr(socket, name):
+            peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
