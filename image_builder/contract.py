@@ -20,6 +20,10 @@ SCRATCH = "scratch"
 """The base image that is no image: layers only, to be laid over a machine's own python."""
 
 
+ERROR_PAGES = "/docs/errors"
+"""Where both services serve a page about each code."""
+
+
 class Wire(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -31,6 +35,10 @@ class Problem(Wire):
     cause: str = Field(description="One line: what is wrong, naming the thing and, where known, file:line:column.")
     fix: str = Field(description="One line: what to do about it.")
     retryable: bool = Field(default=False, description="True if trying again without a change may succeed.")
+    docs: str = Field(
+        default_factory=lambda known: f"{ERROR_PAGES}/{known.get('code', '')}",
+        description="Path of the page about `code`, on the service that answers.",
+    )
 
     def __str__(self) -> str:
         return f"{self.cause.rstrip('.')}. {self.fix}"

@@ -44,7 +44,7 @@ def _closed_gate(service: Service) -> Iterator[None]:
 
 def problem(answer: httpx.Response) -> dict[str, Any]:
     assert set(answer.json()) == {"error"}
-    assert set(answer.json()["error"]) == {"code", "cause", "fix", "retryable"}
+    assert set(answer.json()["error"]) == {"code", "cause", "fix", "retryable", "docs"}
     assert "\n" not in answer.json()["error"]["cause"]
     return dict(answer.json()["error"])
 
