@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakValueDictionary
@@ -176,7 +176,7 @@ class BuildQueue:
                 await self._cancel(record)
             return await self._leave(record, owner, left)
 
-    async def events(self, build_id: str, after: int, quiet: float = 15) -> AsyncIterator[BuildEvent | None]:
+    async def events(self, build_id: str, after: int, quiet: float = 15) -> AsyncGenerator[BuildEvent | None, None]:
         """History from number `after` + 1 on, then what happens, until the build is done; None after `quiet` seconds
         without an event. Raises BuildNotFound.
         """

@@ -28,6 +28,7 @@ BUILDER_ALONE = {
     "jinja2",
     "markupsafe",
     "pathspec",
+    "squarify",
     "uv",
 }
 MANAGER_ALONE = {
