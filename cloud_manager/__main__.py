@@ -10,7 +10,8 @@ from contextlib import AsyncExitStack
 from pydantic import ValidationError
 from uvicorn.loops.auto import auto_loop_factory
 
-from cloud_manager.access import check_reach, token_of
+from cloud_manager.access import check_reach
+from cloud_manager.api_token import token_of
 from cloud_manager.app import create_app, face
 from cloud_manager.board import Board
 from cloud_manager.builder_client import BuilderClient

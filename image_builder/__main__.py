@@ -13,7 +13,8 @@ from contextlib import closing
 
 import uvicorn
 
-from image_builder.access import check_reach, token_of
+from image_builder.access import check_reach
+from image_builder.api_token import token_of
 from image_builder.app import create_app, face
 from image_builder.build_queue import BuildQueue, Maker
 from image_builder.build_store import BuildStore

@@ -29,7 +29,7 @@ from demo_steps import (
 )
 
 from cloud_manager.cli import up
-from cloud_manager.cli.client import Manager
+from cloud_manager.cli.acting import manager as manager_at
 from cloud_manager.errors import DeployError
 
 
@@ -69,7 +69,7 @@ def on_this_machine(name: str, once: bool, daemons: list[up.Daemon]) -> None:
         places = choose_places(home, local=True)
         project = copy(sample, "deployment.yaml", places.shared_root)
         heading(f"starting the image builder and the cloud manager (logs in {short(places.logs)})")
-        with up.running(places, say) as pair, Manager(places.manager_url) as manager:
+        with up.running(places, say) as pair, manager_at(places.manager_url) as manager:
             daemons += [pair.builder, pair.manager]
             with stopped_at_the_end(places, manager, name):
                 url = deploy(places, manager, name)

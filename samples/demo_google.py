@@ -33,6 +33,7 @@ from demo_steps import (
 )
 
 from cloud_manager.cli import up
+from cloud_manager.cli.acting import manager as manager_at
 from cloud_manager.cli.client import Manager
 
 YAML = "deployment_gcp_cloudrun.yaml"
@@ -61,7 +62,7 @@ def on_google(name: str, base: str, once: bool, daemons: list[up.Daemon]) -> Non
             heading(
                 f"starting the image builder and the cloud manager, in that environment (logs in {short(places.logs)})"
             )
-            with up.running(places, say) as pair, Manager(places.manager_url) as manager:
+            with up.running(places, say) as pair, manager_at(places.manager_url) as manager:
                 daemons += [pair.builder, pair.manager]
                 stage = Stage(sample, name, project, base, places, manager)
                 with stopped_at_the_end(places, manager, name):

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from cloud_manager.cli import complete, follow, render
 from cloud_manager.cli.client import Json, Manager
-from cloud_manager.cli.options import print_json, tell
+from cloud_manager.cli.options import own_token, print_json, tell
 from cloud_manager.settings import ClientSettings
 
 User = Annotated[
@@ -26,7 +26,7 @@ Wait = Annotated[bool, typer.Option("--wait", help="Show the progress and wait f
 
 
 def manager(url: str | None) -> Manager:
-    return Manager(url or ClientSettings().cloud_manager_url)
+    return Manager(url or ClientSettings().cloud_manager_url, own_token())
 
 
 def act(

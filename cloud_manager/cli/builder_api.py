@@ -12,7 +12,7 @@ import httpx
 import httpx_sse
 from pydantic import ValidationError
 
-from cloud_manager.cli.client import LOOPBACK
+from cloud_manager.cli.client import LOOPBACK, bearing
 from cloud_manager.errors import DeployError
 from image_builder.contract import Problem
 
@@ -30,10 +30,11 @@ class BuilderUnreachable(DeployError):
 class Builder:
     """Errors: `BuilderUnreachable` (exit status 3); else a `DeployError` with the builder's own words (1)."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, token: str = "") -> None:
+        """token: its API_TOKEN, if it has one."""
         self.url = url.rstrip("/")
         direct = urlsplit(self.url).hostname in LOOPBACK  # a proxy set for the internet does not know this machine
-        self._http = httpx.Client(timeout=_PATIENCE, trust_env=not direct)
+        self._http = httpx.Client(timeout=_PATIENCE, trust_env=not direct, headers=bearing(token))
 
     def __enter__(self) -> Builder:
         return self

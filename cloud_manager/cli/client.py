@@ -29,11 +29,15 @@ class ManagerUnreachable(DeployError):
 class Manager:
     """Errors: `ManagerUnreachable`; else a `DeployError` with the manager's own words."""
 
-    def __init__(self, url: str, *, patience: float = 30) -> None:
-        """patience: seconds for which an answer is waited for."""
+    def __init__(self, url: str, token: str = "", *, patience: float = 30) -> None:
+        """token: its API_TOKEN, if it has one. patience: seconds for which an answer is waited for."""
         self.url = url.rstrip("/")
         direct = urlsplit(self.url).hostname in LOOPBACK  # a proxy set for the internet does not know this machine
-        self._http = httpx.Client(timeout=httpx.Timeout(patience, connect=min(patience, 5)), trust_env=not direct)
+        self._http = httpx.Client(
+            timeout=httpx.Timeout(patience, connect=min(patience, 5)),
+            trust_env=not direct,
+            headers=bearing(token),
+        )
 
     def __enter__(self) -> Manager:
         return self
@@ -126,6 +130,11 @@ class Manager:
         except (httpx.TransportError, httpx.InvalidURL) as error:
             if not connected:
                 raise _unreachable(self.url, error) from error
+
+
+def bearing(token: str) -> dict[str, str]:
+    """The header that a server with an API_TOKEN asks for."""
+    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def _path(user: str, project: str) -> str:

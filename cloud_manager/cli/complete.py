@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from cloud_manager.cli.client import Json, Manager
+from cloud_manager.cli.options import own_token
 from cloud_manager.errors import DeployError
 from cloud_manager.settings import ClientSettings
 
@@ -25,7 +26,7 @@ def projects(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
 
 def _known() -> list[Json]:
     try:
-        with Manager(ClientSettings().cloud_manager_url, patience=_PATIENCE) as manager:
+        with Manager(ClientSettings().cloud_manager_url, own_token(), patience=_PATIENCE) as manager:
             return manager.deployments()
     except DeployError:
         return []

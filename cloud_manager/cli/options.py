@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cloud_manager.api_token import token_of
 from cloud_manager.cli.builder_api import Builder
 from cloud_manager.settings import ClientSettings
 
@@ -17,7 +18,13 @@ BuilderUrl = Annotated[
 
 
 def builder(url: str | None) -> Builder:
-    return Builder(url or ClientSettings().image_builder_url)
+    return Builder(url or ClientSettings().image_builder_url, own_token())
+
+
+def own_token() -> str:
+    """What the manager and the builder are told; empty: nothing. Raises BadToken."""
+    settings = ClientSettings()
+    return token_of(settings.api_token, settings.api_token_file)
 
 
 def print_json(value: Any) -> None:

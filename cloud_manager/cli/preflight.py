@@ -14,7 +14,7 @@ from cloud_manager import deployment_yaml
 from cloud_manager.builder_client import BuilderClient
 from cloud_manager.cli.acting import console
 from cloud_manager.cli.client import Manager
-from cloud_manager.cli.options import AsJson, print_json
+from cloud_manager.cli.options import AsJson, own_token, print_json
 from cloud_manager.clock import SystemClock
 from cloud_manager.deployment_spec import DeploymentSpec
 from cloud_manager.preflight import Check, Report
@@ -92,7 +92,7 @@ def _spec(path: Path | None) -> DeploymentSpec | None:
 
 async def _asked_here(spec: DeploymentSpec | None, target: str | None) -> Report:
     settings, clock = Settings(), SystemClock()
-    builder = BuilderClient(settings.image_builder_url)
+    builder = BuilderClient(settings.image_builder_url, own_token())
     catalog = Catalog(settings, builder, clock)
     try:
         return await Preflights(settings, catalog, builder).run(spec, target)
@@ -102,5 +102,5 @@ async def _asked_here(spec: DeploymentSpec | None, target: str | None) -> Report
 
 
 def _asked_of(url: str, target: str | None) -> Report:
-    with Manager(url) as manager:
+    with Manager(url, own_token()) as manager:
         return Report.model_validate(manager.preflight(target))

@@ -10,7 +10,8 @@ import pytest
 import requests
 from pydantic import SecretStr
 
-from cloud_manager.access import BadToken, OpenToAll, check_reach, token_of
+from cloud_manager.access import OpenToAll, check_reach
+from cloud_manager.api_token import BadToken, token_of
 from cloud_manager.deployment import Phase
 from tests.cloud_manager.face import Face, served
 
