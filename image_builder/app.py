@@ -71,7 +71,7 @@ def create_app(
         app.add_exception_handler(kind, _answer_error)
     app.add_middleware(BodyLimit, largest=_LARGEST_BODY, patience=_BODY_SECONDS)
     if token:
-        app.add_middleware(Access, token=token, is_open=lambda scope: scope["path"] in _OPEN, refuse=_answer)
+        app.add_middleware(Access, token=token, is_open=lambda scope: scope["path"] in _OPEN, refuse=_refuse)
     app.add_middleware(OwnHostOnly)
     return app
 
@@ -79,6 +79,12 @@ def create_app(
 def face(app: FastAPI) -> ASGIApp:
     """The application as it is served: logged and counted."""
     return RequestLog(app, app.state.metrics.request)
+
+
+def _refuse(request: Request, error: BuildError) -> JSONResponse:
+    if not request.url.path.startswith("/v2/"):
+        return _answer(request, error)
+    return registry_routes.registry_answer(registry_routes.RegistryError("UNAUTHORIZED", str(error), error.http_status))
 
 
 async def _answer_error(request: Request, error: Exception) -> JSONResponse:
@@ -110,4 +116,3 @@ def _invalid(error: RequestValidationError) -> Problem:
 
 def _problem(code: str, cause: str, fix: str) -> Problem:
     return Problem(code=code, cause=one_line(cause), fix=fix)
-

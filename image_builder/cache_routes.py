@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request
 
 from image_builder.cache_keeper import CacheKeeper
 from image_builder.contract import CacheCleared, CacheView, PinRequest
-from image_builder.routes import ErrorAnswer
+from image_builder.routes import BODY, DENIED, ErrorAnswer
 
 
 def _keeper(request: Request) -> CacheKeeper:
@@ -52,6 +52,7 @@ def _example(value: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
 router = APIRouter(
     tags=["cache"],
     responses={
+        **DENIED,
         422: {"model": ErrorAnswer, "description": "A parameter is not right."},
         500: {"model": ErrorAnswer, "description": "The folder cannot be used, or a fault of the builder."},
     },
@@ -64,7 +65,7 @@ async def view(keeper: Keeper) -> CacheView:
     return await keeper.view()
 
 
-@router.put("/pins", summary="Keep images, whatever the bound", status_code=204)
+@router.put("/pins", summary="Keep images, whatever the bound", status_code=204, responses=BODY)
 async def pin(body: PinRequest, keeper: Keeper) -> None:
     """For one owner, instead of what was kept for it before. The manager says what serves and what ran well before."""
     await keeper.pin(body)

@@ -73,11 +73,14 @@ async def show_sbom(
 @router.get(
     "/builds/{build_id}/dockerfile",
     summary="The equivalent Dockerfile",
-    response_class=PlainTextResponse,
+    response_class=Response,  # without a media type of its own: errors stay JSON
     responses={
         200: {
             "description": "The text, or its whole build context as a tar.",
-            "content": {"text/plain": {}, "application/x-tar": {}},
+            "content": {
+                "text/plain": {"schema": {"type": "string"}, "example": "FROM python:3.11-slim\n…"},
+                "application/x-tar": {"schema": {"type": "string", "format": "binary"}},
+            },
         },
         404: {"model": ErrorAnswer, "description": "There is no such build."},
         409: {"model": ErrorAnswer, "description": "The build has no image yet, or no Dockerfile can say it."},

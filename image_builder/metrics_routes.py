@@ -5,10 +5,11 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from image_builder.metrics import CONTENT_TYPE, Metrics
+from image_builder.routes import DENIED
 
 _EXAMPLE = 'image_builder_builds{state="succeeded"} 23.0\nimage_builder_layer_bytes_total{how="reused"} 1.84e+09\n'
 
-router = APIRouter(tags=["service"])
+router = APIRouter(tags=["service"], responses=DENIED)
 
 
 @router.get(

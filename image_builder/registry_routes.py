@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse, JSONResponse, Response
 
 from image_builder.build_queue import BuildQueue
 from image_builder.errors import BuildNotFound
@@ -18,12 +18,27 @@ from image_builder.kept_image import blobs_of
 from image_builder.oci.layout import Layout
 
 _NAME = re.compile(r"builds/([0-9a-f]{32})")
+_MANIFESTS = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.oci.image.index.v1+json")
 _HEADERS = {"Docker-Distribution-Api-Version": "registry/2.0"}
+
+
+def _error(description: str, code: str, message: str) -> dict[str, Any]:
+    """https://github.com/opencontainers/distribution-spec/blob/main/spec.md#error-codes"""
+    example = {"errors": [{"code": code, "message": message, "detail": None}]}
+    content = {"application/json": {"schema": {"type": "object", "required": ["errors"]}, "example": example}}
+    return {"description": description, "content": content}
+
+
+def _very_bytes(schema: dict[str, str], *media_types: str) -> dict[int | str, dict[str, Any]]:
+    content = {kind: {"schema": schema} for kind in media_types}
+    return {200: {"description": "Its very bytes, which the digest is of.", "content": content}}
+
 
 router = APIRouter(
     tags=["registry"],
     responses={
-        404: {"description": "There is no such image or blob; in the words of the distribution specification."},
+        401: _error("API_TOKEN is set, and was not sent as the password.", "UNAUTHORIZED", "this call needs a token"),
+        404: _error("There is no such image or blob.", "NAME_UNKNOWN", "there is no such build"),
         422: {"description": "Never answered."},
     },
 )
@@ -32,16 +47,21 @@ router = APIRouter(
 class RegistryError(Exception):
     """Answered in the words of the distribution specification."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, status: int = 404) -> None:
         super().__init__(message)
         self.code = code
+        self.status = status
 
 
 async def answer_registry_error(_request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RegistryError):
         raise error
+    return registry_answer(error)
+
+
+def registry_answer(error: RegistryError) -> JSONResponse:
     body = {"errors": [{"code": error.code, "message": str(error), "detail": None}]}
-    return JSONResponse(body, status_code=404, headers=_HEADERS)
+    return JSONResponse(body, status_code=error.status, headers=_HEADERS)
 
 
 async def _manifest_digest(name: str, request: Request) -> str:
@@ -74,7 +94,12 @@ async def tags(name: str) -> JSONResponse:
 
 
 @router.head("/v2/{name:path}/manifests/{reference:path}", include_in_schema=False)
-@router.get("/v2/{name:path}/manifests/{reference:path}", summary="The manifest, by digest or as `latest`")
+@router.get(
+    "/v2/{name:path}/manifests/{reference:path}",
+    summary="The manifest, by digest or as `latest`",
+    response_class=Response,
+    responses=_very_bytes({"type": "object"}, *_MANIFESTS),
+)
 async def manifest(reference: str, manifest: Manifest, request: Request) -> FileResponse:
     layout: Layout = request.app.state.layout
     kinds = await asyncio.to_thread(blobs_of, layout, manifest)
@@ -84,7 +109,12 @@ async def manifest(reference: str, manifest: Manifest, request: Request) -> File
 
 
 @router.head("/v2/{name:path}/blobs/{digest:path}", include_in_schema=False)
-@router.get("/v2/{name:path}/blobs/{digest:path}", summary="A configuration or layer; ranges are served")
+@router.get(
+    "/v2/{name:path}/blobs/{digest:path}",
+    summary="A configuration or layer; ranges are served",
+    response_class=Response,
+    responses=_very_bytes({"type": "string", "format": "binary"}, "application/octet-stream"),
+)
 async def blob(digest: str, manifest: Manifest, request: Request) -> FileResponse:
     layout: Layout = request.app.state.layout
     if digest not in await asyncio.to_thread(blobs_of, layout, manifest) or not layout.has(digest):

@@ -53,17 +53,37 @@ _ALL = 1_000_000_000
 BuildId = Annotated[str, Path(description="The id of a build, 32 hex digits.")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="At most so many, newest first.")]
 _Answers = dict[int | str, dict[str, Any]]
+DENIED: _Answers = {401: {"model": ErrorAnswer, "description": "API_TOKEN is set, and was not sent."}}
+BODY: _Answers = {
+    400: {"model": ErrorAnswer, "description": "The body is no text."},
+    408: {"model": ErrorAnswer, "description": "The body came too slowly."},
+    413: {"model": ErrorAnswer, "description": "The body is too large."},
+}
 ANY: _Answers = {
+    **DENIED,
     422: {"model": ErrorAnswer, "description": "The call, or what is asked for, is not right."},
     500: {"model": ErrorAnswer, "description": "A fault of the builder; its log has more."},
 }
 _MISSING: _Answers = {404: {"model": ErrorAnswer, "description": "There is no such build."}}
 _REFUSED: _Answers = {
+    **BODY,
     409: {"model": ErrorAnswer, "description": "A file changed while it was read; ask again."},
-    413: {"model": ErrorAnswer, "description": "The request is too large."},
     429: {"model": ErrorAnswer, "description": "Too many builds wait; see Retry-After."},
     503: {"model": ErrorAnswer, "description": "The builder is stopping; see Retry-After."},
     507: {"model": ErrorAnswer, "description": "The disk is full."},
+}
+
+_EVENT = 'id: 9\ndata: {"sequence":9,"kind":"layer","message":"torch: built","layer":{"name":"torch", …}}\n\n'
+_STREAM: _Answers = {
+    200: {
+        "description": "Server-sent events.",
+        "content": {
+            "text/event-stream": {
+                "schema": {"type": "object", "properties": {"id": {"type": "string"}, "data": {"type": "string"}}},
+                "example": _EVENT,
+            }
+        },
+    }
 }
 
 router = APIRouter(responses=ANY)
@@ -104,8 +124,8 @@ async def _known(build_id: BuildId, queue: Queue) -> str:
 @router.get(
     "/builds/{build_id}/events",
     summary="What happens in a build",
-    response_class=EventStream,
-    responses=_MISSING,
+    response_class=Response,  # without a media type of its own: errors stay JSON
+    responses=_STREAM | _MISSING,
     tags=["builds"],
 )
 async def events(

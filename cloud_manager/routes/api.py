@@ -41,7 +41,10 @@ STARTING: dict[int | str, dict[str, Any]] = {
     422: {"model": ErrorAnswer, "description": "deployment.yaml is not right: every finding."},
 }
 
-OTHER: dict[int | str, dict[str, Any]] = {"default": {"model": ErrorAnswer, "description": "Any other error."}}
+OTHER: dict[int | str, dict[str, Any]] = {
+    401: {"model": ErrorAnswer, "description": "API_TOKEN is set, and was not sent."},
+    "default": {"model": ErrorAnswer, "description": "Any other error."},
+}
 
 router = APIRouter(prefix="/api/v1", responses=OTHER)
 

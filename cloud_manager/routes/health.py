@@ -10,6 +10,7 @@ from fastapi import APIRouter, Response
 
 from cloud_manager.api_models import Health, Readiness
 from cloud_manager.errors import DeployError, Unavailable
+from cloud_manager.routes.api import OTHER
 from cloud_manager.routes.parts import Parts
 from image_builder.contract import Problem
 
@@ -17,7 +18,10 @@ _PATIENCE = 3.0
 _NO_BUILD = "0" * 32
 """An id that no build has: asking for it shows that the builder answers."""
 
-_NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": Readiness, "description": "Not ready; the reasons."}}
+_NOT_READY: dict[int | str, dict[str, Any]] = {
+    **OTHER,
+    503: {"model": Readiness, "description": "Not ready; the reasons."},
+}
 
 router = APIRouter(tags=["health"])
 

@@ -6,11 +6,12 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 
 from cloud_manager.metrics import CONTENT_TYPE
+from cloud_manager.routes.api import OTHER
 from cloud_manager.routes.parts import Parts
 
 _EXAMPLE = 'cloud_deploy_deployments{phase="running",target="docker"} 17.0\ncloud_deploy_status_words_total 48210.0\n'
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], responses=OTHER)
 
 
 @router.get(

@@ -12,7 +12,14 @@ from cloud_manager.names import check_id
 from cloud_manager.request_log import PROJECT
 from cloud_manager.routes.parts import Collaborators, Parts
 
-_Id = Annotated[str, Path(description="1-64 of letters, digits, `.`, `_`, `-`, not starting with a dot.")]
+_Id = Annotated[
+    str,
+    Path(
+        description="1-64 of letters, digits, `.`, `_`, `-`, not starting with a dot.",
+        # Told here, and judged in `names.py`, whose words are better.
+        json_schema_extra={"pattern": "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"},
+    ),
+]
 
 
 async def known_row(parts: Collaborators, key: Key) -> Deployment:

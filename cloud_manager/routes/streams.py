@@ -23,7 +23,8 @@ ResumeAfter = Annotated[int, Depends(resume_after)]
 
 
 def _stream(example: str) -> dict[int | str, dict[str, Any]]:
-    content = {"text/event-stream": {"schema": {"type": "string"}, "example": example}}
+    event = {"type": "object", "properties": {name: {"type": "string"} for name in ("id", "event", "data")}}
+    content = {"text/event-stream": {"schema": event, "example": example}}
     return {
         200: {"description": "Server-sent events; a `problem` event says why a stream ends early.", "content": content},
         **KNOWN,

@@ -67,7 +67,10 @@ _INVALID: _Answers = {
     422: _text("deployment.yaml is not right: every finding, in one line.", "error: deployment.yaml:9:13 …")
 }
 
-_OTHER: _Answers = {"default": _text("Any other error.", "error: …")}
+_OTHER: _Answers = {
+    401: _text("API_TOKEN and TANGO_GETS_NEED_TOKEN are set, it was not sent.", "error: this call needs a token. …"),
+    "default": _text("Any other error.", "error: …"),
+}
 
 router = APIRouter(tags=["TANGO"], default_response_class=PlainTextResponse, responses=_OTHER)
 
