@@ -25,7 +25,9 @@ def create_app(tokens: Tokens) -> Starlette:
             return _error("invalid_grant", str(error))
 
     async def information(request: Request) -> Response:
-        told = tokens.information(request.query_params.get("access_token", ""))
+        form = parse_qs((await request.body()).decode())
+        [token] = form.get("access_token", [""])[:1]
+        told = tokens.information(request.query_params.get("access_token", token))
         return _error("invalid_token", "Invalid Value") if told is None else JSONResponse(told)
 
     async def certificates(_: Request) -> Response:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _KEY_OR = "set GOOGLE_APPLICATION_CREDENTIALS to a key or a workload identity file that is valid, or log in:"
+_PROJECTS, _REGIONS = gcloud("projects", "list"), gcloud("run", "regions", "list")
+_INSTALL = "pip install 'tango-cloud-deploy[gcp]'"
 _LOG_IN = gcloud("auth", "application-default", "login")
 
 
@@ -51,7 +53,20 @@ class CloudRunPreflight:
         rows += self._of_file(spec, region)
         if build:
             rows.append(("cloud_build_bucket", lambda google: _sources(google, self._bucket, region)))
+        missing = self._missing_setting()
+        if missing is not None:
+            waiting = partial(_given, skipped("waits for the settings"))
+            return [Question("settings", partial(_given, missing)), *(Question(name, waiting) for name, _ in rows)]
         return [Question(name, partial(self._asked, ask)) for name, ask in rows]
+
+    def _missing_setting(self) -> Found | None:
+        if not _is_installed():
+            return failed(NOT_INSTALLED[0], "install them where the manager runs, and start it anew", _INSTALL)
+        if not self._place.project:
+            return failed("GCP_PROJECT is not set", "set it for the manager; this lists yours:", _PROJECTS)
+        if not self._place.region:
+            return failed("GCP_REGION is not set", "set it for the manager; this lists them:", _REGIONS)
+        return None
 
     def _of_file(
         self, spec: DeploymentSpec | None, region: str
@@ -86,18 +101,11 @@ class CloudRunPreflight:
         except Unasked as error:
             if first:
                 raise
-            why = "waits for the credentials" if error.found.outcome == "failed" else error.found.cause
-            raise Unasked(skipped(why)) from error
+            raise Unasked(skipped("waits for the credentials")) from error
         return await ask(google)
 
     async def _opened(self) -> Google:
-        """Raises Unasked, with what is wrong with the credentials or the settings."""
-        if not _is_installed():
-            raise Unasked(failed(*NOT_INSTALLED))
-        if not self._place.project or not self._place.region:
-            what = "GCP_REGION" if self._place.project else "GCP_PROJECT"
-            shows = gcloud("run", "regions", "list") if self._place.project else gcloud("projects", "list")
-            raise Unasked(failed(f"{what} is not set", f"set {what} for the manager; this lists yours:", shows))
+        """Raises Unasked, with what is wrong with the credentials."""
         return await asyncio.to_thread(_logged_in, self._place.project)
 
 
@@ -126,6 +134,10 @@ async def _secret(google: Google, version: str, runner: str | None) -> Found:
     from cloud_manager.targets.google_secrets import secret
 
     return await secret(google, version, runner)
+
+
+async def _given(found: Found) -> Found:
+    return found
 
 
 async def _whose(google: Google) -> Found:

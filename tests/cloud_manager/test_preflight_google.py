@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import AsyncIterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.auth.credentials import Credentials
 
 from cloud_manager.clock import SystemClock
 from cloud_manager.deployment_spec import DeploymentSpec
@@ -17,6 +19,7 @@ from cloud_manager.preflight import Check, Report
 from cloud_manager.preflights import Preflights
 from cloud_manager.settings import Settings
 from cloud_manager.targets.catalog import Catalog
+from cloud_manager.targets.google_rest import GoogleRest
 from gcp_emulator.faults import Rule
 from gcp_emulator.grants import Denial, Grants
 from gcp_emulator.twin import Twin
@@ -245,4 +248,27 @@ async def test_a_google_that_is_away_is_no_verdict(google: Stage) -> None:
 
 async def test_without_a_project_the_settings_are_what_is_missing(google: Stage) -> None:
     rows = {check.name: check for check in (await google.ask(gcp_project="")).checks}
-    assert rows["credentials"].cause == "GCP_PROJECT is not set" and rows["project"].outcome == "skipped"
+    assert (rows["settings"].outcome, rows["settings"].cause) == ("failed", "GCP_PROJECT is not set")
+    assert rows["credentials"].outcome == rows["project"].outcome == "skipped" and rows["builder"].outcome == "passed"
+    rows = {check.name: check for check in (await google.ask(gcp_region="")).checks}
+    assert rows["settings"].commands == ("gcloud run regions list",)
+
+
+async def test_a_person_s_credentials_are_named_as_a_person_s(google: Stage) -> None:
+    """Else the commands that are printed would grant nobody anything."""
+    own = Person(google.twin.tokens.issue("someone@example.com", "cloud-platform"))
+    asked = GoogleRest(own)
+    assert await asyncio.to_thread(asked.renew) == "user:someone@example.com"
+    assert own.asked and all("access_token" not in call for call in google.twin.faults.calls)
+    asked.close()
+
+
+class Person(Credentials):  # type: ignore[misc]
+    """As after `gcloud auth application-default login`: it does not say whose it is."""
+
+    def __init__(self, token: str) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.given, self.asked = token, 0
+
+    def refresh(self, request: Any) -> None:
+        self.token, self.asked = self.given, self.asked + 1

@@ -180,6 +180,20 @@ def test_service_accounts_are_made_and_tested(google: Management) -> None:
     assert google.ask("POST", anywhere, acting) == (200, {})
 
 
+def test_a_role_that_is_bound_gives_back_what_was_denied(google: Management) -> None:
+    """Else no command that mends could be tried; a policy that was changed meanwhile is not overwritten."""
+    google.grants.deny([Denial(permission="run.*")])
+    url = f"cloudresourcemanager.googleapis.com/v1/{PROJECT}"
+    policy = google.ask("POST", f"{url}:getIamPolicy")[1]
+    member = f"serviceAccount:{google.twin.settings.service_account}"
+    policy["bindings"].append({"role": "roles/run.developer", "members": [member]})
+    assert google.ask("POST", f"{url}:setIamPolicy", {"policy": policy})[0] == 200
+    assert google.ask("POST", f"{url}:setIamPolicy", {"policy": policy})[0] == 409
+    asked = {"permissions": ["run.services.create", "run.services.setIamPolicy"]}
+    held = google.ask("POST", f"{url}:testIamPermissions", asked)
+    assert held == (200, {"permissions": ["run.services.create"]}), "to open a service takes the administrator"
+
+
 def test_a_reader_without_the_permission_is_told_which_it_is(google: Management) -> None:
     google.grants.deny([Denial(permission="serviceusage.*")])
     status, answer = google.ask("GET", f"serviceusage.googleapis.com/v1/{PROJECT}/services")
