@@ -17,6 +17,9 @@ _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 _SERVICE_ID_LENGTH = 49
 # https://cloud.google.com/resource-manager/docs/labels-overview#requirements
 _LABEL = re.compile(r"[a-z0-9_-]{1,63}")
+OWNER_LABEL = "cloud-deploy-owner"
+DEFAULT_OWNER = "cloud-deploy"
+"""Whose a service without that label is, too: one of an older release."""
 _HASHED_LABEL = re.compile(r".*-h[a-z2-7]{16}")
 
 
@@ -92,22 +95,28 @@ def _real(folder: Path, what: str) -> Path:
     raise NotFound(f"{what} {reason}", "Check user_id and project_id; TANGO's code generator makes the folder.")
 
 
-def service_id(key: Key, service_name: str | None = None) -> str:
-    """What the service of a project is called remotely: readable, and different for every project.
+def service_id(key: Key, service_name: str | None = None, owner: str = DEFAULT_OWNER) -> str:
+    """What the service of a project is called remotely: readable, and different for every project and installation.
 
     A letter first, then lowercase letters, digits and `-`, at most 49 characters (Cloud Run's rule).
     """
-    suffix = _short_hash(key.user_id, key.project_id, length=10)
-    words = re.sub(r"[^a-z0-9]+", "-", (service_name or f"{key.user_id}-{key.project_id}").lower()).strip("-")
+    other = () if owner == DEFAULT_OWNER else (owner,)
+    suffix = _short_hash(key.user_id, key.project_id, *other, length=10)
+    default = "-".join((*other, key.user_id, key.project_id))
+    words = re.sub(r"[^a-z0-9]+", "-", (service_name or default).lower()).strip("-")
     if not words[:1].isalpha():
         words = f"s-{words}"
     return f"{words[: _SERVICE_ID_LENGTH - 1 - len(suffix)].strip('-')}-{suffix}"
 
 
-def labels(key: Key, revision: str) -> dict[str, str]:
-    """Ownership labels of a remote object: valid on Google Cloud (and Docker), different for different projects."""
+def labels(key: Key, revision: str, owner: str = DEFAULT_OWNER) -> dict[str, str]:
+    """Ownership labels of a remote object: valid on Google Cloud, different for different projects.
+
+    owner: the installation, for several may share one Google project.
+    """
     return {
         "managed-by": "cloud-deploy",
+        OWNER_LABEL: owner,
         "cloud-deploy-user": _label(key.user_id),
         "cloud-deploy-project": _label(key.project_id),
         "cloud-deploy-revision": _label(revision),

@@ -60,6 +60,10 @@ class Settings(BaseSettings):
     gcp_regions: str = Field(
         default="", description="Further regions that files may name, with commas. Each is looked at, file or not."
     )
+    gcp_owner: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")] = Field(
+        default="cloud-deploy",
+        description="Name of this installation in the Google project, in names and labels; two in one need two.",
+    )
     gcp_network: str = Field(default="default", description="VPC network over which services reach NFS servers.")
     artifact_repository: str = Field(
         default="cloud-deploy",

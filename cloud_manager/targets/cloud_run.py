@@ -49,7 +49,8 @@ def cloud_run_target(settings: Settings, clock: Clock) -> CloudRunTarget:
 def place_of(settings: Settings) -> Place:
     more = tuple(word.strip() for word in settings.gcp_regions.split(",") if word.strip())
     network, repository = settings.gcp_network, settings.artifact_repository
-    return Place(settings.gcp_project, settings.gcp_region, more, repository, network)
+    owner = settings.gcp_owner
+    return Place(settings.gcp_project, settings.gcp_region, more, repository, network, owner)
 
 
 class CloudRunTarget:
@@ -161,7 +162,7 @@ class CloudRunTarget:
         from cloud_manager.targets.cloud_run_spec import is_ours
 
         service = await cloud.service(name)
-        if service is not None and is_ours(service, key) and not service.delete_time:
+        if service is not None and is_ours(service, key, self._place.owner) and not service.delete_time:
             await cloud.delete(name, service.etag)
 
     async def _there(self, key: Key, name: str) -> Service | None:
@@ -174,7 +175,7 @@ class CloudRunTarget:
         from cloud_manager.targets.cloud_run_spec import is_ours
 
         service = await cloud.service(name)
-        if service is None or is_ours(service, key):
+        if service is None or is_ours(service, key, self._place.owner):
             return service
         labels = ", ".join(f"{label}={value}" for label, value in sorted(service.labels.items())) or "none"
         raise TargetError(
@@ -221,7 +222,7 @@ class CloudRunTarget:
             found = await asyncio.gather(*map(cloud.services, self._place.regions))
             return [service for services in found for service in services]
 
-        return cloud, Snapshots(look, self._period)
+        return cloud, Snapshots(look, self._period, owner=self._place.owner)
 
 
 async def _connected(place: Place) -> Cloud:

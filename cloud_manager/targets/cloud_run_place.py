@@ -6,18 +6,22 @@ from dataclasses import dataclass
 
 from cloud_manager.deployment import Key
 from cloud_manager.deployment_spec import DeploymentSpec
-from cloud_manager.names import service_id
+from cloud_manager.names import DEFAULT_OWNER, service_id
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """region: where a file names none; more_regions: what it may name besides. repository, network: their names."""
+    """region: where a file names none; more_regions: what it may name besides. repository, network: their names.
+
+    owner: the name of this installation.
+    """
 
     project: str
     region: str
     more_regions: tuple[str, ...] = ()
     repository: str = "cloud-deploy"
     network: str = "default"
+    owner: str = DEFAULT_OWNER
 
     @property
     def regions(self) -> tuple[str, ...]:
@@ -32,7 +36,7 @@ class Place:
 
     def service(self, key: Key, spec: DeploymentSpec) -> str:
         """Full name of a project's service."""
-        return f"{self.parent(self.region_of(spec))}/services/{service_id(key, spec.deploy.service_name)}"
+        return f"{self.parent(self.region_of(spec))}/services/{service_id(key, spec.deploy.service_name, self.owner)}"
 
     def images(self, spec: DeploymentSpec) -> str:
         """https://cloud.google.com/artifact-registry/docs/docker/names"""

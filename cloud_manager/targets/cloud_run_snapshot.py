@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from google.cloud import run_v2
 
 from cloud_manager.deployment import Key
-from cloud_manager.names import labels
+from cloud_manager.names import DEFAULT_OWNER, OWNER_LABEL, labels
 from cloud_manager.targets.cloud_run_observation import is_ready
 from cloud_manager.targets.cloud_run_spec import REVISION
 
@@ -23,11 +23,15 @@ _World = Mapping[_Marks, Sequence[run_v2.Service]]
 
 
 class Snapshots:
-    def __init__(self, look: Look, period: float, time: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, look: Look, period: float, time: Callable[[], float] = time.monotonic, *, owner: str = DEFAULT_OWNER
+    ) -> None:
         """Args:
         look: lists all services of all regions.
         period: seconds for which a look is good enough; of what was at rest in it, several times as long.
+        owner: the name of this installation; what others have in the same Google project is not seen here.
         """
+        self._owner = owner
         self._ask = look
         self._period = period
         self._time = time
@@ -37,7 +41,7 @@ class Snapshots:
 
     async def of(self, key: Key, *, calm: bool = False) -> Sequence[run_v2.Service]:
         """The services of a project. calm: what is at rest need not be looked at so soon. Raises as the look does."""
-        now, marks = self._time(), _marks(labels(key, ""))
+        now, marks = self._time(), _marks(labels(key, "", self._owner))
         if calm and self._look is not None and self._look.done() and not _failed(self._look):
             services = self._look.result().get(marks, ())
             if now < self._until + self._period * _CALM and services and all(map(is_ready, services)):
@@ -72,7 +76,7 @@ class Snapshots:
 
 def _marks(rows: Mapping[str, str]) -> _Marks:
     """The labels that say whose a service is."""
-    return tuple(rows.get(name, "") for name in _NAMES)
+    return tuple(rows.get(name, DEFAULT_OWNER if name == OWNER_LABEL else "") for name in _NAMES)
 
 
 def _failed(look: asyncio.Task[_World]) -> bool:

@@ -14,7 +14,7 @@ from cloud_manager.build_request import argv
 from cloud_manager.deployment import Key
 from cloud_manager.deployment_spec import DataVolume, DeploymentSpec
 from cloud_manager.errors import TargetError
-from cloud_manager.names import labels
+from cloud_manager.names import DEFAULT_OWNER, OWNER_LABEL, labels
 from cloud_manager.targets.cloud_run_checks import LONGEST_STARTUP
 from cloud_manager.targets.cloud_run_place import Place
 from cloud_manager.targets.cloud_run_sizes import sizes_of
@@ -35,7 +35,7 @@ def service_of(wanted: Wanted, place: Place) -> run_v2.Service:
     Raises:
         TargetError: the image is nowhere that Cloud Run can pull it from.
     """
-    spec, marks = wanted.spec, labels(wanted.key, wanted.revision)
+    spec, marks = wanted.spec, labels(wanted.key, wanted.revision, place.owner)
     service = run_v2.Service(
         name=place.service(wanted.key, spec),
         labels=marks,
@@ -66,10 +66,10 @@ def update_of(there: run_v2.Service, wish: run_v2.Service) -> run_v2.Service:
     return new
 
 
-def is_ours(service: run_v2.Service, key: Key) -> bool:
-    """Whether it carries our labels for this very project."""
-    mine = labels(key, "")
-    return all(service.labels.get(name) == mine[name] for name in mine if name != REVISION)
+def is_ours(service: run_v2.Service, key: Key, owner: str = DEFAULT_OWNER) -> bool:
+    """Whether it carries this installation's labels for this very project."""
+    mine, there = labels(key, "", owner), {OWNER_LABEL: DEFAULT_OWNER, **service.labels}
+    return all(there.get(name) == mine[name] for name in mine if name != REVISION)
 
 
 def is_failed(service: run_v2.Service) -> bool:

@@ -32,7 +32,8 @@ class Region:
 
 
 def ours(key: Key, **more: object) -> run_v2.Service:
-    return service(f"s{key.project_id}", labels=labels(key, "one"), **more)
+    more.setdefault("labels", labels(key, "one"))
+    return service(f"s{key.project_id}", **more)
 
 
 async def test_one_look_is_enough_for_all() -> None:
@@ -84,3 +85,18 @@ async def test_whoever_is_cancelled_takes_the_look_from_nobody_else() -> None:
     assert len(await patient) == 1
     assert region.looks == 1
     await snapshots.aclose()
+
+
+async def test_another_installation_in_the_same_google_project_is_not_seen() -> None:
+    """Else it would be updated and deleted by both. Without the label it is of the first installation that there was."""
+    key = Key("7", "1")
+    old, theirs = labels(key, "one"), labels(key, "one", "staging")
+    del old["cloud-deploy-owner"]
+    services = [ours(key, labels=old), ours(key, labels=theirs)]
+
+    async def look() -> Sequence[run_v2.Service]:
+        return services
+
+    assert await Snapshots(look, 60).of(key) == services[:1]
+    assert await Snapshots(look, 60, owner="staging").of(key) == services[1:]
+    assert await Snapshots(look, 60, owner="third").of(key) == ()

@@ -110,3 +110,13 @@ def test_labels_are_valid_and_tell_projects_apart(one: Key, other: Key) -> None:
 def test_a_label_cannot_be_forged_by_an_id_that_looks_hashed() -> None:
     victim = names.labels(Key("A.B", "1"), "r")["cloud-deploy-user"]
     assert names.labels(Key(victim, "1"), "r")["cloud-deploy-user"] != victim
+
+
+@pytest.mark.parametrize("service_name", [None, "hello"])
+def test_two_installations_in_one_google_project_never_share_a_name(service_name: str | None) -> None:
+    key = Key("7", "42")
+    made = {owner: names.service_id(key, service_name, owner) for owner in ("cloud-deploy", "staging", "x" * 31)}
+    assert len(set(made.values())) == 3
+    assert made["cloud-deploy"] == names.service_id(key, service_name), "what runs already keeps its name"
+    assert all(len(name) <= 49 and name[0].isalpha() for name in made.values())
+    assert names.labels(key, "r", "staging")["cloud-deploy-owner"] == "staging"

@@ -172,6 +172,24 @@ async def test_a_name_that_is_someone_elses_is_an_error_that_says_whose(harness:
     assert (service.generation, bool(service.delete_time)) == (1, False)
 
 
+async def test_two_installations_share_a_google_project_and_touch_nothing_of_each_other(
+    harness: CloudRunHarness,
+) -> None:
+    """The same user and project in both: staging and production of one company, say."""
+    first, one, two = harness.target(), wanted(harness, KEY, "one"), wanted(harness, KEY, "two")
+    await first.apply(one)
+    harness.settings = harness.settings.model_copy(update={"gcp_owner": "staging"})
+    second = harness.target()
+    assert (await second.observe(KEY)).state == "absent"
+    await second.apply(two)
+    urls = [str((await observed(*each)).url) for each in ((first, KEY, "ready"), (second, KEY, "ready"))]
+    assert [await harness.ask(url) for url in urls] == ["one", "two"]
+    await second.remove(KEY)
+    await observed(second, KEY, "absent")
+    assert await harness.ask(urls[0]) == "one"
+    assert (await the_service(harness)).labels["cloud-deploy-owner"] == "cloud-deploy"
+
+
 @pytest.mark.long
 async def test_a_change_of_region_moves_the_service_without_a_gap(harness: CloudRunHarness) -> None:
     elsewhere = harness.region.replace("us-", "eu-")
