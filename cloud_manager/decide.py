@@ -21,7 +21,8 @@ _GONE = frozenset({"blob_unknown", "manifest_unknown", "name_unknown"})
 _LONGEST_BACKOFF = 60.0
 _LONGEST_WAIT = 1800.0
 """Seconds for a service to come up, or to go: longer than any target takes, large images and GPUs included."""
-_LONGEST_POLL = 3.0
+_LONGEST_POLL = 1.0
+"""Seconds. Readiness is noticed within two: this long until the next look, and a look may be shared that is as old."""
 _READY_POLL = 0.75
 """Seconds. A look at a target may be a second old (one look serves all projects), and readiness is told within two."""
 
