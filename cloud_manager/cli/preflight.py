@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -59,10 +60,13 @@ def preflight(
 
 
 def show(report: Report, screen: Console) -> None:
-    """A line for each check; under those that did not pass, how to mend it. Commands are never folded."""
+    """A line for each check; under those that did not pass, how to mend it. Commands are said once, never folded."""
+    said: set[str] = set()
     wide = max((len(check.name) for check in report.checks), default=0)
     for check in report.checks:
         _show_check(check, wide, screen)
+        _show_commands([command for command in check.commands if command not in said], screen)
+        said.update(check.commands)
     counts = {outcome: sum(check.outcome == outcome for check in report.checks) for outcome in _COLOURS}
     told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
     screen.print(Text(f"{report.target}: {told}", style="bold"))
@@ -77,7 +81,10 @@ def _show_check(check: Check, wide: int, screen: Console) -> None:
     screen.print(line, soft_wrap=True)
     if check.fix:
         screen.print(Text(f"{'':<{wide + 4}}{check.fix}"), soft_wrap=True)
-    for command in check.commands:
+
+
+def _show_commands(commands: Sequence[str], screen: Console) -> None:
+    for command in commands:
         # As it is, from the first column to the last: a folded line cannot be copied.
         screen.print(Text(f"      {command}", style="cyan"), soft_wrap=True)
 

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from cloud_manager.deployment_spec import DeploymentSpec
 from cloud_manager.preflight import Found, Question, Unasked, failed, passed, skipped
@@ -23,7 +23,6 @@ from cloud_manager.targets.cloud_run_preflight_spec import gcloud
 if TYPE_CHECKING:
     from cloud_manager.targets.google_asked import Google
 
-T = TypeVar("T")
 _KEY_OR = "set GOOGLE_APPLICATION_CREDENTIALS to a key or a workload identity file that is valid, or log in:"
 _PROJECTS, _REGIONS = gcloud("projects", "list"), gcloud("run", "regions", "list")
 _INSTALL = "pip install 'tango-cloud-deploy[gcp]'"

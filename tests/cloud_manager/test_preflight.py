@@ -290,6 +290,7 @@ def test_a_person_sees_what_to_do_and_copies_it_whole(capsys: pytest.CaptureFixt
     rows = [
         Check(name="credentials", outcome="passed", cause="serviceAccount:a@b"),
         Check(name="repository", outcome="failed", cause="there is none", fix="create it", commands=(LONG,)),
+        Check(name="again", outcome="skipped", cause="cannot be asked", commands=(LONG,)),
         Check(name="gpu", outcome="skipped", cause="no GPU is asked for"),
     ]
     with serving_app(answering(Report.of("gcp-cloudrun", rows))) as url:
@@ -297,7 +298,8 @@ def test_a_person_sees_what_to_do_and_copies_it_whole(capsys: pytest.CaptureFixt
     shown = capsys.readouterr().out.splitlines()
     assert shown[0] == "✓ credentials  serviceAccount:a@b"
     assert shown[1:4] == ["✗ repository   there is none", f"{'':15}create it", f"      {LONG}"]
-    assert shown[-1] == "gcp-cloudrun: 1 passed, 1 failed, 1 skipped"
+    assert shown.count(f"      {LONG}") == 1, "what mends two things is run once"
+    assert shown[-1] == "gcp-cloudrun: 1 passed, 1 failed, 2 skipped"
 
 
 def test_a_terminal_without_unicode_gets_its_answer() -> None:
