@@ -88,7 +88,7 @@ async def test_whoever_is_cancelled_takes_the_look_from_nobody_else() -> None:
 
 
 async def test_another_installation_in_the_same_google_project_is_not_seen() -> None:
-    """Else it would be updated and deleted by both. Without the label it is of the first installation that there was."""
+    """Else both would update and delete it. Without the label it is of the first installation that there was."""
     key = Key("7", "1")
     old, theirs = labels(key, "one"), labels(key, "one", "staging")
     del old["cloud-deploy-owner"]
