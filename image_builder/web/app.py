@@ -15,7 +15,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from image_builder.contract import Problem
-from image_builder.web import deployments_page
+from image_builder.errors import BuildError
+from image_builder.web import builds_page, deployment_acts, deployment_page, deployments_page, log_page
 from image_builder.web.pages import language_of
 from image_builder.web.parts import WebParts, parts_of
 from image_builder.web.preferences import save_preferences
@@ -35,11 +36,20 @@ def create_web_app(parts: WebParts, hosts: tuple[str, ...] = ()) -> Starlette:
 
     routes = [
         *deployments_page.ROUTES,
+        *log_page.ROUTES,
+        *deployment_acts.ROUTES,
+        *deployment_page.ROUTES,
+        *builds_page.ROUTES,
         Route("/preferences", save_preferences, methods=["POST"]),
         Route("/static/{version}/{name}", parts.assets.answer),
         Route("/healthz", _healthz),
     ]
-    handlers = {PageProblem: _page_problem, HTTPException: _http_error, Exception: _unexpected}
+    handlers = {
+        PageProblem: _page_problem,
+        BuildError: _build_error,
+        HTTPException: _http_error,
+        Exception: _unexpected,
+    }
     app = Starlette(
         routes=routes,
         middleware=[Middleware(Protection, hosts=hosts)],
@@ -56,6 +66,10 @@ async def _healthz(_request: Request) -> Response:
 
 async def _page_problem(request: Request, error: PageProblem) -> Response:
     return _problem_page(request, error.problem, error.status)
+
+
+async def _build_error(request: Request, error: BuildError) -> Response:
+    return _problem_page(request, error.problem, error.http_status)
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:

@@ -47,6 +47,20 @@ def age_words(t: Say, seconds: float) -> str:
     return t("base.age.second", count=max(int(seconds), 0))
 
 
+def lasting(t: Say, now: float, began: float) -> Markup:
+    """A `<time>`: for how long something has gone on, kept true by the page's script."""
+    exact = datetime.fromtimestamp(began, UTC).isoformat(timespec="milliseconds")
+    return Markup('<time class="lasting" datetime="{}">{}</time>').format(exact, lasted(t, now - began))
+
+
+def clock_time(moment: float) -> Markup:
+    """A `<time>` of the day; the page's script says it in local time."""
+    exact = datetime.fromtimestamp(moment, UTC)
+    return Markup('<time class="clock" datetime="{}">{}</time>').format(
+        exact.isoformat(timespec="milliseconds"), exact.strftime("%H:%M:%S")
+    )
+
+
 def without_scheme(url: str) -> str:
     """`127.0.0.1:41231` of `http://127.0.0.1:41231/`."""
     return url.partition("://")[2].rstrip("/") or url

@@ -24,11 +24,12 @@ class Put:
 
     replace: in the place of the one there; nothing if there is none. first, last: the same, else as the first or last
     child of the element with the id `into`. append: `html` goes to the end of `target`, whatever is there.
+    empty: nothing is left in `target`.
     """
 
     target: str
     html: str
-    how: Literal["replace", "first", "last", "append"] = "replace"
+    how: Literal["replace", "first", "last", "append", "empty"] = "replace"
     into: str = ""
 
 
@@ -85,6 +86,33 @@ async def _fill(queue: asyncio.Queue[str | None], changes: AsyncGenerator[Put | 
             queue.get_nowait()
         queue.put_nowait(None)
         raise
+
+
+async def merged(*sources: AsyncGenerator[Put | Refresh, None]) -> AsyncGenerator[Put | Refresh, None]:
+    """What comes from any of them, as it comes; ends, or fails, with the first one that does."""
+    queue: asyncio.Queue[Put | Refresh] = asyncio.Queue(1)
+
+    async def carry(source: AsyncGenerator[Put | Refresh, None]) -> None:
+        async with aclosing(source):
+            async for change in source:
+                await queue.put(change)
+
+    carriers = [asyncio.create_task(carry(source), name="part of a live page") for source in sources]
+    try:
+        while not any(carrier.done() for carrier in carriers):
+            getting = asyncio.create_task(queue.get(), name="next of a live page")
+            await asyncio.wait({getting, *carriers}, return_when=asyncio.FIRST_COMPLETED)
+            if getting.done():
+                yield getting.result()
+            else:
+                getting.cancel()
+        for carrier in carriers:
+            if carrier.done():
+                carrier.result()
+    finally:
+        for carrier in carriers:
+            carrier.cancel()
+        await asyncio.gather(*carriers, return_exceptions=True)
 
 
 def encoded(change: Put | Refresh) -> str:

@@ -77,7 +77,7 @@ class Deployment(Answer):
     problem: Trouble | None = None
     detail: str = ""
     build_id: str | None = None
-    drift: Trouble | None = None
+    drift: tuple[str, ...] = ()
     created: float
     updated: float
     last_event: Event | None = None

@@ -41,6 +41,12 @@ def covered(text: str) -> str:
     return "\n".join(lines)
 
 
+def hidden_values(text: str) -> frozenset[str]:
+    """What `covered` covers, as far as it stands on one line: a finding may quote it."""
+    found = {match[2].strip().strip("'\"") for line in text.splitlines() for match in _PAIR.finditer(line)}
+    return frozenset(value for value in found if len(value) > 3)
+
+
 def _cover(match: re.Match[str]) -> str:
     return match[1] + COVER
 

@@ -21,8 +21,8 @@ from image_builder.web.preferences import LANGUAGE, THEME, THEMES
 from image_builder.web.words import Words
 
 _TEMPLATES = Path(__file__).with_name("templates")
-_OF_TIME = {"ago": humane.ago, "age": humane.age}
-_OF_SCRIPT = ("base.ago.", "base.script.")
+_OF_TIME = {"ago": humane.ago, "age": humane.age, "lasting": humane.lasting}
+_OF_SCRIPT = ("base.ago.", "base.lasted.", "base.script.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Tab:
     path: str
 
 
-NAVIGATION = (Tab("deployments", "/"),)
+NAVIGATION = (Tab("deployments", "/"), Tab("builds", "/builds"))
 
 
 def language_of(request: Request) -> Language:
@@ -60,7 +60,7 @@ class Pages:
         )
         self._environment.globals.update(asset=assets.url, navigation=NAVIGATION, themes=THEMES)
         self._environment.filters.update(bytes=humane.size, short_digest=humane.short_digest)
-        self._environment.filters.update(without_scheme=humane.without_scheme)
+        self._environment.filters.update(without_scheme=humane.without_scheme, clock=humane.clock_time)
 
     def page(self, request: Request, template: str, status: int = 200, **context: Any) -> HTMLResponse:
         """A whole page. `here` in the context names the tab that is marked as the present one."""
@@ -80,11 +80,11 @@ class Pages:
         return self._environment.get_template(template).render(**tools, **context)
 
     def _script_words(self, language: Language) -> str:
-        """JSON: what the page's script says by itself. `minute` and, for one, `minute_one`."""
+        """JSON: what the page's script says by itself. `ago.minute` and, for one, `ago.minute_one`."""
         said = {}
         for key, entry in self._words.entries.items():
             if key.startswith(_OF_SCRIPT):
-                name = key.rpartition(".")[2]
+                name = key.removeprefix("base.")
                 said[name] = entry[language]
                 said[f"{name}_one"] = entry.get(f"{language}_one", entry[language])
         return json.dumps(said, ensure_ascii=False)

@@ -2,21 +2,39 @@
 import { put } from "./put.js";
 
 const words = JSON.parse(document.body.dataset.words);
-const say = (name, count) => (words[count === 1 ? `${name}_one` : name] ?? "").replace("{count}", count);
+const say = (name, values = {}) => {
+  const text = words[values.count === 1 ? `${name}_one` : name] ?? "";
+  return text.replace(/\{(\w+)\}/g, (_, key) => values[key]);
+};
 
 function ago(seconds) {
-  if (seconds >= 86400) return say("day", Math.floor(seconds / 86400));
-  if (seconds >= 3600) return say("hour", Math.floor(seconds / 3600));
-  if (seconds >= 60) return say("minute", Math.floor(seconds / 60));
-  return seconds < 10 ? say("now") : say("second", Math.floor(seconds));
+  if (seconds >= 86400) return say("ago.day", { count: Math.floor(seconds / 86400) });
+  if (seconds >= 3600) return say("ago.hour", { count: Math.floor(seconds / 3600) });
+  if (seconds >= 60) return say("ago.minute", { count: Math.floor(seconds / 60) });
+  return seconds < 10 ? say("ago.now") : say("ago.second", { count: Math.floor(seconds) });
 }
 
+function lasted(seconds) {
+  const whole = Math.round(seconds);
+  if (whole < 60) return say("lasted.second", { count: whole });
+  if (whole < 3600) return say("lasted.minute", { minutes: Math.floor(whole / 60), seconds: whole % 60 });
+  return say("lasted.hour", { hours: Math.floor(whole / 3600), minutes: Math.floor((whole % 3600) / 60) });
+}
+
+const local = (moment, style) => new Date(moment).toLocaleString(document.documentElement.lang, style);
+const shown = {
+  ago: (then) => ago((Date.now() - then) / 1000),
+  lasting: (then) => lasted(Math.max(0, Date.now() - then) / 1000),
+  clock: (then) => local(then, { timeStyle: "medium" }),
+};
+
 export function freshen(root = document) {
-  for (const time of root.querySelectorAll("time.ago, time.age")) {
+  for (const time of root.querySelectorAll("time[datetime]")) {
     const then = Date.parse(time.dateTime);
-    const text = ago((Date.now() - then) / 1000);
-    if (time.className === "ago" && time.textContent !== text) time.textContent = text;
-    time.title = new Date(then).toLocaleString(document.documentElement.lang, { dateStyle: "medium", timeStyle: "medium" });
+    const text = shown[time.className]?.(then);
+    if (text !== undefined && time.textContent !== text) time.textContent = text;
+    const title = local(then, { dateStyle: "medium", timeStyle: "medium" });
+    if (time.title !== title) time.title = title;
   }
 }
 
@@ -35,7 +53,10 @@ document.addEventListener("click", (event) => {
   const button = event.target.closest("[data-copy]");
   if (button) copy(button).catch(() => tell(button.dataset.copy));
   const opener = event.target.closest("[data-dialog]");
-  if (opener) document.getElementById(opener.dataset.dialog).showModal();
+  if (opener) {
+    event.preventDefault(); // Without this script the button sends its form at once.
+    document.getElementById(opener.dataset.dialog).showModal();
+  }
   const closer = event.target.closest("[data-close]");
   if (closer) closer.closest("dialog").close();
 });
@@ -107,11 +128,17 @@ function element(html) {
 
 export function apply({ target, html, how, into }) {
   const present = document.getElementById(target);
+  if (how === "empty") {
+    present?.replaceChildren();
+    document.dispatchEvent(new CustomEvent("emptied", { detail: { target: present } }));
+    return;
+  }
   const fresh = element(html);
   if (how === "append") {
     if (!present) return;
     freshen(fresh);
-    document.dispatchEvent(new CustomEvent("appending", { detail: { target: present } }));
+    const going = new CustomEvent("appending", { cancelable: true, detail: { target: present, fresh } });
+    if (!document.dispatchEvent(going)) return; // A script keeps it for later.
     present.append(fresh);
     document.dispatchEvent(new CustomEvent("appended", { detail: { target: present } }));
     return;
@@ -130,5 +157,5 @@ document.addEventListener("visibilitychange", () => (document.hidden ? disconnec
 addEventListener("pagehide", disconnect);
 addEventListener("pageshow", connect);
 freshen();
-setInterval(freshen, 5000);
+setInterval(() => freshen(), 1000);
 connect();
