@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from cloud_manager.deployment import Deployment
 from cloud_manager.deployment_spec import Components, DeploymentSpec, python_requirements
 from cloud_manager.names import service_id
+from cloud_manager.spec_checks import is_name_of_others
 from cloud_manager.targets.target import BuildPlatform
 from image_builder.contract import SCRATCH, BuildRequest, Requirement
 
@@ -72,8 +73,12 @@ def _origins(row: Deployment, path: str, texts: tuple[str, ...]) -> tuple[str, .
 
 
 def _push(row: Deployment, spec: DeploymentSpec, platform: BuildPlatform) -> str | None:
-    """Layers without a base image run on one machine only: there is nobody to publish them for."""
+    """Layers without a base image run on one machine only: there is nobody to publish them for. A target without a
+    registry needs none: what can be published nowhere by its name is run all the same.
+    """
     if platform.base_image == SCRATCH:
         return None
     own = f"{platform.repository}/{service_id(row.key)}" if platform.repository else None
+    if own is None and spec.build.image_uri and is_name_of_others(spec.build.image_uri):
+        return None
     return spec.build.image_uri or own

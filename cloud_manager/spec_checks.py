@@ -18,6 +18,7 @@ from cloud_manager.translation import unsaid
 from cloud_manager.yaml_source import Mapping, Node, Position, Scalar, Sequence
 
 DEFAULT_PYTHON = "3.11"
+_OF_OTHERS = ("docker.io/library/", "us-docker.pkg.dev/cloudrun/", "gcr.io/cloudrun/", "gcr.io/google-samples/")
 
 
 def contradictions(root: Mapping, file: str) -> list[Finding]:
@@ -108,8 +109,14 @@ def _exceeds(low: object, high: object) -> bool:
 
 def assumptions(spec: DeploymentSpec) -> tuple[str, ...]:
     """One line for each thing that was assumed, for the event history."""
-    rows = _image(spec) if spec.prebuilt else (*_base(spec), *_engine(spec))
+    rows = _image(spec) if spec.prebuilt else (*_base(spec), *_engine(spec), *_name(spec))
     return tuple(one_line(row) for row in (*rows, *_port(spec)))
+
+
+def is_name_of_others(image_uri: str) -> bool:
+    """Whether only Docker or Google can publish under it: TANGO's files have such names as samples."""
+    first, slash, _ = image_uri.partition("/")
+    return not slash or f"{first}/" == "library/" or image_uri.startswith(_OF_OTHERS)
 
 
 def _image(spec: DeploymentSpec) -> Iterator[str]:
@@ -133,6 +140,12 @@ def _engine(spec: DeploymentSpec) -> Iterator[str]:
         yield f"the engine {engine} needs {package}, which the file does not name; it is added"
     elif engine and engine.lower() not in ENGINE_PACKAGES:
         yield f"the engine {quoted(engine)} has no python package that is known here; nothing is added for it"
+
+
+def _name(spec: DeploymentSpec) -> Iterator[str]:
+    uri = spec.build.image_uri
+    if uri and spec.deploy.type == "docker" and is_name_of_others(uri):
+        yield f"image_uri: nobody but its owner can publish {uri}; the image goes to the Docker Engine alone"
 
 
 def _port(spec: DeploymentSpec) -> Iterator[str]:

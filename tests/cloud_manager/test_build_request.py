@@ -74,6 +74,14 @@ def test_an_image_for_this_machine_alone_is_published_nowhere() -> None:
     assert (asked(CLOUD, build=build).push, asked(CLOUD, build=build).base_image) == ("registry/hello:1", "python:3.9")
 
 
+@pytest.mark.parametrize("name", ["python:3.8", "us-docker.pkg.dev/cloudrun/container/hello:latest", "library/x"])
+def test_the_samples_in_tangos_files_are_published_nowhere(name: str) -> None:
+    """They are images of Docker and Google: each build would end in a refusal, though docker needs no registry."""
+    assert asked(CLOUD, build={"image_uri": name}).push is None
+    cloud_run = BuildPlatform("linux/amd64", "3.9", repository="asia-docker.pkg.dev/p/r")
+    assert asked(cloud_run, build={"image_uri": name}).push == name, "told before, by the target's own check"
+
+
 @pytest.mark.parametrize(
     ("words", "executed"),
     [
