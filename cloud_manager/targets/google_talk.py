@@ -48,7 +48,9 @@ class Talk:
 
     def bind(self, role: str) -> str:
         member = f"--member={self.said_member}"
-        return gcloud("projects", "add-iam-policy-binding", self.project, member, f"--role={role}")
+        # None: with conditions in the policy, gcloud would ask which one is meant.
+        always = ("--condition=None", member, f"--role={role}")
+        return gcloud("projects", "add-iam-policy-binding", self.project, *always)
 
     async def default_account(self) -> str:
         """Which programs run as whose file names none. Raises Unasked."""

@@ -107,7 +107,7 @@ async def test_permissions_that_are_missing_are_named_with_the_least_role(google
     google.grants.deny([Denial(permission="run.services.create"), Denial(permission="logging.*")])
     check = await google.check("permissions")
     assert "run.services.create, logging.logEntries.list" in check.cause
-    grant = f"gcloud projects add-iam-policy-binding twin-project --member={MEMBER} --role=roles/"
+    grant = f"gcloud projects add-iam-policy-binding twin-project --condition=None --member={MEMBER} --role=roles/"
     assert (check.outcome, check.commands) == ("failed", (f"{grant}run.developer", f"{grant}logging.viewer"))
 
 
