@@ -33,6 +33,8 @@ def _place(tar: tarfile.TarFile, member: tarfile.TarInfo, root: Path) -> None:
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts:
         raise BadLayer(f"a layer holds the path {member.name!r}")
+    if not path.parts:
+        return  # the root itself, which is there
     target = root.joinpath(*path.parts)
     if not Path(os.path.realpath(target.parent)).is_relative_to(os.path.realpath(root)):
         raise BadLayer(f"a layer holds {member.name!r} behind a link")
