@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 
 import uvicorn
+from starlette.types import Scope
 
 from image_builder.access import check_reach
 from image_builder.api_token import token_of
@@ -31,7 +32,7 @@ from image_builder.network import registry_client
 from image_builder.oci.layout import Layout
 from image_builder.pipeline import build
 from image_builder.plan import make_plan
-from image_builder.request_log import log_to_stderr
+from image_builder.request_log import RequestLog, log_to_stderr
 from image_builder.settings import Settings
 from image_builder.web.app import create_web_app
 from image_builder.web.manager_client import ManagerClient
@@ -89,7 +90,7 @@ async def serve(settings: Settings, workshop: Workshop, maker: Maker, metrics: M
         ws="none",
         timeout_graceful_shutdown=_GRACE,
     )
-    server = Server(config, queue, gui_of(settings, queue))
+    server = Server(config, queue, gui_of(settings, queue, token))
     await server.serve()
     if not server.started:
         raise SystemExit(3)  # the log says why
@@ -113,10 +114,15 @@ def access_token(settings: Settings) -> str:
     return token
 
 
-def gui_of(settings: Settings, queue: BuildQueue) -> Gui:
-    parts = WebParts(ManagerClient(settings.cloud_manager_url), queue)
+def gui_of(settings: Settings, queue: BuildQueue, token: str) -> Gui:
+    parts = WebParts(ManagerClient(settings.cloud_manager_url, token), queue)
     hosts = tuple(name.strip() for name in settings.web_hosts.split(",") if name.strip())
-    return Gui(create_web_app(parts, hosts), parts.streams, settings.web_host, settings.web_port)
+    app = RequestLog(create_web_app(parts, hosts, token), _uncounted)
+    return Gui(app, parts.streams, settings.web_host, settings.web_port)
+
+
+def _uncounted(scope: Scope, status: int, seconds: float) -> None:
+    """Pages are for people; what is measured is the API."""
 
 
 def network_of(settings: Settings, metrics: Metrics) -> Network:

@@ -22,7 +22,7 @@ _MANIFESTS = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.oci
 _HEADERS = {"Docker-Distribution-Api-Version": "registry/2.0"}
 
 
-def _error(description: str, code: str, message: str) -> dict[str, Any]:
+def _described(description: str, code: str, message: str) -> dict[str, Any]:
     """https://github.com/opencontainers/distribution-spec/blob/main/spec.md#error-codes"""
     example = {"errors": [{"code": code, "message": message, "detail": None}]}
     content = {"application/json": {"schema": {"type": "object", "required": ["errors"]}, "example": example}}
@@ -37,8 +37,10 @@ def _very_bytes(schema: dict[str, str], *media_types: str) -> dict[int | str, di
 router = APIRouter(
     tags=["registry"],
     responses={
-        401: _error("API_TOKEN is set, and was not sent as the password.", "UNAUTHORIZED", "this call needs a token"),
-        404: _error("There is no such image or blob.", "NAME_UNKNOWN", "there is no such build"),
+        401: _described(
+            "API_TOKEN is set, and was not sent as the password.", "UNAUTHORIZED", "this call needs a token"
+        ),
+        404: _described("There is no such image or blob.", "NAME_UNKNOWN", "there is no such build"),
         422: {"description": "Never answered."},
     },
 )

@@ -14,9 +14,11 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from image_builder.body_limit import BodyLimit
 from image_builder.contract import Problem
 from image_builder.errors import BuildError
 from image_builder.web import builds_page, deployment_acts, deployment_page, deployments_page, log_page
+from image_builder.web.login import Attempts, Login, LoginNeeded, Sessions
 from image_builder.web.pages import language_of
 from image_builder.web.parts import WebParts, parts_of
 from image_builder.web.preferences import save_preferences
@@ -26,8 +28,15 @@ from image_builder.web.protection import Protection
 log = logging.getLogger(__name__)
 
 
-def create_web_app(parts: WebParts, hosts: tuple[str, ...] = ()) -> Starlette:
-    """hosts: further names under which the GUI is reached; see `protection.is_own_host`."""
+_LARGEST_BODY = 1 << 20
+_BODY_SECONDS = 30.0
+
+
+def create_web_app(parts: WebParts, hosts: tuple[str, ...] = (), token: str = "") -> Starlette:
+    """Args:
+    hosts: further names under which the GUI is reached; see `protection.is_own_host`.
+    token: what visitors log in with; empty: nobody has to.
+    """
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -44,6 +53,14 @@ def create_web_app(parts: WebParts, hosts: tuple[str, ...] = ()) -> Starlette:
         Route("/static/{version}/{name}", parts.assets.answer),
         Route("/healthz", _healthz),
     ]
+    middleware = [
+        Middleware(Protection, hosts=hosts),
+        Middleware(BodyLimit, largest=_LARGEST_BODY, patience=_BODY_SECONDS),
+    ]
+    if token:
+        sessions = Sessions(token, parts.clock)
+        routes += Login(sessions, Attempts(parts.clock)).routes
+        middleware.append(Middleware(LoginNeeded, sessions=sessions))
     handlers = {
         PageProblem: _page_problem,
         BuildError: _build_error,
@@ -52,7 +69,7 @@ def create_web_app(parts: WebParts, hosts: tuple[str, ...] = ()) -> Starlette:
     }
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Protection, hosts=hosts)],
+        middleware=middleware,
         exception_handlers=handlers,  # type: ignore[arg-type]  # each takes the kind it is for
         lifespan=lifespan,
     )

@@ -11,6 +11,7 @@ from httpx_sse import ServerSentEvent, SSEError, aconnect_sse
 from pydantic import BaseModel, ValidationError
 
 from image_builder.contract import Problem
+from image_builder.request_log import HEADER, REQUEST_ID
 from image_builder.web.languages import Language
 from image_builder.web.manager_models import (
     Deployment,
@@ -37,9 +38,10 @@ class ManagerClient:
     it says no.
     """
 
-    def __init__(self, url: str) -> None:
-        """url: e.g. `http://127.0.0.1:8890`."""
+    def __init__(self, url: str, token: str = "") -> None:
+        """url: e.g. `http://127.0.0.1:8890`. token: the manager's API_TOKEN, if it has one."""
         self.url = url.rstrip("/")
+        self._token = token
         # A neighbour: a proxy meant for the internet (http_proxy) must not come between. Each log followed is a stream.
         limits = httpx.Limits(max_connections=500, max_keepalive_connections=20)
         self._http = httpx.AsyncClient(base_url=f"{self.url}/api/v1", timeout=_TIMEOUT, trust_env=False, limits=limits)
@@ -118,7 +120,12 @@ class ManagerClient:
 
     def _headers(self, language: Language) -> dict[str, str]:
         """The one place where it is decided what the manager is told with every call."""
-        return {"Accept-Language": language}
+        told = {"Accept-Language": language}
+        if self._token:
+            told["Authorization"] = f"Bearer {self._token}"
+        if request_id := REQUEST_ID.get():
+            told[HEADER] = request_id
+        return told
 
     async def _read(
         self, model: type[Model], path: str, language: Language, parameters: dict[str, str] | None = None

@@ -67,6 +67,7 @@ class Pages:
         language = language_of(request)
         back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         frame = {"theme": theme_of(request), "back": back, "here": "", "script_words": self._script_words(language)}
+        frame["signed_in"] = request.scope.get("signed_in", False)
         frame |= context
         content = self.fragment(language, template, **frame)
         return HTMLResponse(content, status, headers={"Vary": "Cookie, Accept-Language", "Content-Language": language})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
@@ -28,7 +26,6 @@ async def save_preferences(request: Request) -> Response:
 
 def local_path(address: str) -> str:
     """The path of an address on this very host; `/` for any other, so that no form can lead away."""
-    parts = urlsplit(address)
-    if parts.scheme or parts.netloc or not address.startswith("/") or address.startswith(("//", "/\\")):
+    if not address.startswith("/") or address.startswith(("//", "/\\")) or not address.isprintable():
         return "/"
     return address

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import uvicorn
 from starlette.types import ASGIApp
 
+from image_builder.connection import Connection
 from image_builder.web.live import Streams
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,8 @@ class _Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                http=Connection,
+                ws="none",
                 timeout_graceful_shutdown=_GRACE,
             )
         )
