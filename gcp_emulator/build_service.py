@@ -54,6 +54,9 @@ class Builds:
                 "ListBuilds": Method(self.list, listed, types.ListBuildsResponse.pb()),
                 "CancelBuild": Method(self.cancel, cancelled, Build),
                 "RetryBuild": Method(self.retry, pb["RetryBuild"], operations_pb2.Operation),
+                "GetDefaultServiceAccount": Method(
+                    self.default_account, types.GetDefaultServiceAccountRequest.pb(), types.DefaultServiceAccount.pb()
+                ),
             },
         )
 
@@ -71,6 +74,12 @@ class Builds:
 
     async def cancel(self, request: Any) -> Any:
         return await self._runner.cancel(self._found(request, "cloudbuild.builds.update").name)
+
+    async def default_account(self, request: Any) -> Any:
+        """https://cloud.google.com/build/docs/cloud-build-service-account"""
+        self._parent(request.name.removesuffix("/defaultServiceAccount"), "", "cloudbuild.builds.get")
+        email = f"projects/{self._project.id}/serviceAccounts/{self._project.compute_account}"
+        return types.DefaultServiceAccount.pb()(name=request.name, service_account_email=email)
 
     async def cancel_operation(self, name: str) -> None:
         wanted = build_of_operation(name)

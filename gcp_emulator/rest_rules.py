@@ -98,6 +98,7 @@ CLOUD_BUILD = (
     Rule("GET", f"/v1/{{name={_PLACE}/builds/*}}", f"{_BUILDS}GetBuild"),
     Rule("POST", f"/v1/{{name={_PLACE}/builds/*}}:cancel", f"{_BUILDS}CancelBuild", "*"),
     Rule("POST", f"/v1/{{name={_PLACE}/builds/*}}:retry", f"{_BUILDS}RetryBuild", "*"),
+    Rule("GET", f"/v1/{{name={_PLACE}/defaultServiceAccount}}", f"{_BUILDS}GetDefaultServiceAccount"),
     Rule("GET", "/v1/{name=operations/**}", f"{_OPERATIONS}GetOperation"),
     Rule("POST", "/v1/{name=operations/**}:cancel", f"{_OPERATIONS}CancelOperation", "*"),
     Rule("GET", f"/v1/{{name={_OPERATION}}}", f"{_OPERATIONS}GetOperation"),

@@ -51,6 +51,7 @@ class CloudRunPreflight:
         ]
         rows += self._of_file(spec, region)
         if build:
+            rows.append(("cloud_build_account", lambda google: google.build_account(region)))
             rows.append(("cloud_build_bucket", lambda google: _sources(google, self._bucket, region)))
         missing = self._missing_setting()
         if missing is not None:

@@ -16,6 +16,7 @@ from cloud_manager.targets.google_talk import MANAGER, Talk, last, number_of
 _USAGE = "https://serviceusage.googleapis.com"
 _IAM = "https://iam.googleapis.com/v1"
 _REGISTRY = "https://artifactregistry.googleapis.com/v1"
+_BUILD = "https://cloudbuild.googleapis.com/v1"
 _RUN = "https://run.googleapis.com/v1"
 _STORAGE = "https://storage.googleapis.com/storage/v1"
 
@@ -68,18 +69,34 @@ class Google(Talk):
         named: `deploy.service_account`; else the project's default account runs the program.
         """
         runner = named or await self.default_account()
+        return await self._acts_as(runner, "which the program runs as", self._no_account(runner, named))
+
+    async def build_account(self, region: str) -> Found:
+        """https://cloud.google.com/build/docs/api/reference/rest/v1/projects.locations/getDefaultServiceAccount"""
+        answer = await self.get(f"{_BUILD}/projects/{self.project}/locations/{region}/defaultServiceAccount")
+        self.check(answer, "cloudbuild.builds.get")
+        builder = last(answer.body.get("serviceAccountEmail"))
+        if not builder:
+            page = "https://cloud.google.com/build/docs/cloud-build-service-account-updates"
+            return failed("Cloud Build has no default service account here, so it takes no builds", f"see {page}")
+        if builder.endswith("@cloudbuild.gserviceaccount.com"):
+            return passed(f"{builder} builds")
+        return await self._acts_as(builder, "which builds", self._no_account(builder, None))
+
+    async def _acts_as(self, runner: str, whose: str, none: Found) -> Found:
+        """none: the answer where there is no such account."""
         base = f"{_IAM}/projects/-/serviceAccounts/{quote(runner, safe='@')}"
         answer = await self.post(f"{base}:testIamPermissions", {"permissions": [want.ACT_AS]})
         if answer.status == 404:
-            return self._no_account(runner, named)
+            return none
         self.check(answer, "iam.serviceAccounts.get")
         if want.ACT_AS in (answer.body.get("permissions") or ()):
-            return passed(f"{self.who} may deploy as {runner}")
+            return passed(f"{self.who} may act as {runner}, {whose}")
         command = gcloud(
             "iam", "service-accounts", "add-iam-policy-binding", runner, f"--project={self.project}",
             f"--member={self.said_member}", "--role=roles/iam.serviceAccountUser",
         )  # fmt: skip
-        return failed(f"{self.who} may not act as {runner}, which the program runs as", "grant it", command)
+        return failed(f"{self.who} may not act as {runner}, {whose}", "grant it", command)
 
     def _no_account(self, runner: str, named: str | None) -> Found:
         name, _, domain = runner.partition("@")

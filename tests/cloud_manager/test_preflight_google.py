@@ -223,6 +223,16 @@ async def test_buckets_of_data_and_of_cloud_build(google: Stage) -> None:
     assert unset.outcome == "skipped" and "CLOUD_BUILD_BUCKET is not set" in unset.cause
 
 
+async def test_who_builds_in_cloud_build(google: Stage) -> None:
+    """Else the first build is refused, once the source has been sent."""
+    file = spec(build={"engine": "cloud-build", "components": {}})
+    builder = google.twin.settings.compute_account
+    assert builder in (await google.check("cloud_build_account", file)).cause
+    google.grants.deny([Denial(permission="iam.serviceAccounts.actAs")])
+    check = await google.check("cloud_build_account", file)
+    assert check.outcome == "failed" and f"add-iam-policy-binding {builder}" in check.commands[0]
+
+
 async def test_credentials_that_are_no_good(google: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then nothing else can be asked, and says that it waits for them."""
     key = json.loads(Path(os.environ["GOOGLE_APPLICATION_CREDENTIALS"]).read_text())

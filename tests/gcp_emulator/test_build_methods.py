@@ -20,7 +20,7 @@ _CLOUD_BUILD, _LOGGING = "google.devtools.cloudbuild.v1.CloudBuild", "google.log
 _NOT_SERVED = {
     _CLOUD_BUILD: {
         "ApproveBuild", "CreateBuildTrigger", "CreateWorkerPool", "DeleteBuildTrigger", "DeleteWorkerPool",
-        "GetBuildTrigger", "GetDefaultServiceAccount", "GetWorkerPool", "ListBuildTriggers", "ListWorkerPools",
+        "GetBuildTrigger", "GetWorkerPool", "ListBuildTriggers", "ListWorkerPools",
         "ReceiveTriggerWebhook", "RunBuildTrigger", "UpdateBuildTrigger", "UpdateWorkerPool",
     },
     _LOGGING: {"DeleteLog", "ListLogs", "ListMonitoredResourceDescriptors", "TailLogEntries", "WriteLogEntries"},
