@@ -18,11 +18,14 @@ from starlette.types import ASGIApp
 from cloud_manager.access import Access
 from cloud_manager.body_limit import BodyLimit
 from cloud_manager.errors import BadRequest, DeployError
+from cloud_manager.problem_words import speak
 from cloud_manager.request_log import RequestLog
 from cloud_manager.routes import api, changes, health, metrics, preflight, revisions, streams, tango
 from cloud_manager.routes.pages import OwnHostOnly
 from cloud_manager.routes.parts import Collaborators
 from image_builder.contract import Problem
+from image_builder.problem_words.answers import SpokenAnswers, language_of
+from image_builder.problem_words.pages import pages
 
 log = logging.getLogger(__name__)
 
@@ -64,13 +67,14 @@ def create_app(
     app.state.parts = parts
     for each in (tango, api, changes, revisions, preflight, streams, health, metrics):
         app.include_router(each.router)
+    app.include_router(pages(speak))
     _answer_errors(app)
     return app
 
 
 def face(app: FastAPI, parts: Collaborators, *, tango_needs_token: bool = False) -> ASGIApp:
-    """The application as it is served: logged, counted, and with the answers that are known at once in front."""
-    logged = RequestLog(app, parts.metrics.request)
+    """As it is served: in the caller's language, logged, counted, and what is known at once answered in front."""
+    logged = RequestLog(SpokenAnswers(app, speak=speak), parts.metrics.request)
     if tango_needs_token:
         return logged
     words = tango.StatusWords(logged, parts.board)
@@ -152,7 +156,8 @@ async def _unexpected(request: Request, error: Exception) -> Response:
 def _answer(request: Request, problem: Problem, status: int, headers: Mapping[str, str] | None = None) -> Response:
     """TANGO's paths get a line of text, all others JSON."""
     if request.url.path in tango.PATHS:
-        response: Response = tango.answer(tango.error_line(problem), status)
+        told = speak(language_of(request.headers)).problem(problem)
+        response: Response = tango.answer(tango.error_line(told), status)
     else:
         response = JSONResponse({"error": problem.model_dump()}, status)
     response.headers.update(headers or {})

@@ -25,6 +25,9 @@ from image_builder.errors import BuildError, one_line
 from image_builder.metrics import Metrics
 from image_builder.oci.layout import Layout
 from image_builder.pages import OwnHostOnly
+from image_builder.problem_words.answers import SpokenAnswers
+from image_builder.problem_words.pages import pages
+from image_builder.problem_words.speech import speak
 from image_builder.request_log import RequestLog
 
 _LARGEST_BODY = 1 << 20
@@ -66,6 +69,7 @@ def create_app(
     app.include_router(registry_routes.router)
     app.include_router(cache_router)
     app.include_router(metrics_routes.router)
+    app.include_router(pages(speak))
     app.add_exception_handler(registry_routes.RegistryError, registry_routes.answer_registry_error)
     for kind in (BuildError, RequestValidationError, StarletteHTTPException, Exception):
         app.add_exception_handler(kind, _answer_error)
@@ -77,8 +81,8 @@ def create_app(
 
 
 def face(app: FastAPI) -> ASGIApp:
-    """The application as it is served: logged and counted."""
-    return RequestLog(app, app.state.metrics.request)
+    """The application as it is served: in the caller's language, logged and counted."""
+    return RequestLog(SpokenAnswers(app, speak=speak), app.state.metrics.request)
 
 
 def _refuse(request: Request, error: BuildError) -> JSONResponse:

@@ -130,7 +130,7 @@ class _Pair:
 def _looseness(match: tuple[_Pair, Mapping[str, str]]) -> tuple[int, int]:
     """Of several sentences that a text may be, the one with no other sentence in a hole; then the most definite."""
     pair, found = match
-    return sum(value.count("; ") for value in found.values()), -pair.source.weight
+    return sum(value.count("; ") + value.count(", ") for value in found.values()), -pair.source.weight
 
 
 def _compiled(sentences: Iterable[tuple[str, str]]) -> list[_Pair]:

@@ -39,7 +39,7 @@ _STYLE = (
     ":root{color-scheme:light dark}body{font:1rem/1.6 system-ui,sans-serif;max-width:46rem;margin:2rem auto;"
     "padding:0 1rem}code{font-size:1.05em}dt{font-weight:600;margin-top:1rem}dd{margin:0}li{margin:.6rem 0}"
 )
-_HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
 
 Chosen = Annotated[str | None, Query(alias="lang", description="en or ko; else by Accept-Language.")]
 
@@ -67,7 +67,7 @@ def _language(request: Request, chosen: str | None) -> str:
 
 
 def _answer(html: str, words: Words, status: int = 200) -> HTMLResponse:
-    return HTMLResponse(html, status, headers={**_HEADERS, "Content-Language": words.language})
+    return HTMLResponse(html, status, headers={"Content-Security-Policy": _POLICY, "Content-Language": words.language})
 
 
 def page(words: Words, code: str, meaning: Meaning | None) -> str:
