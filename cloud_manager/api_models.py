@@ -208,6 +208,11 @@ class TargetsAnswer(Answer):
     targets: tuple[str, ...] = Field(
         description="Values of `deploy.type` that this manager serves.", examples=[["local"]]
     )
+    ignores: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="Of each of them, the paths of deployment.yaml that mean nothing to it.",
+        examples=[{"local": ["deploy.region", "deploy.scaling"]}],
+    )
 
 
 class Health(Answer):

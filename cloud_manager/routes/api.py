@@ -123,7 +123,8 @@ async def logs(
 
 @router.get("/targets", summary="Where this manager can run services", tags=["about"])
 async def targets(parts: Parts) -> TargetsAnswer:
-    return TargetsAnswer(targets=parts.targets.available())
+    names = parts.targets.available()
+    return TargetsAnswer(targets=names, ignores={name: parts.targets.get(name).ignores for name in names})
 
 
 @router.get("/schema", summary="JSON Schema of deployment.yaml", tags=["about"])

@@ -122,6 +122,13 @@ class Verdict(Answer):
     notes: tuple[str, ...] = ()
 
 
+class Targets(Answer):
+    """ignores: of each target, the paths of deployment.yaml that mean nothing to it."""
+
+    targets: tuple[str, ...]
+    ignores: dict[str, tuple[str, ...]] = {}
+
+
 class ProjectFile(Answer):
     text: str
     verdict: Verdict

@@ -26,12 +26,14 @@ class Line:
     remarks: tuple[Remark, ...]
 
 
-def lines_of(file: ProjectFile) -> tuple[Line, ...]:
-    """What may be a secret is covered, also where a finding quotes it; what is said of a line that is not there goes to
-    the last one.
+def lines_of(file: ProjectFile, *, cover: bool = True) -> tuple[Line, ...]:
+    """What is said of a line that is not there goes to the last one.
+
+    Args:
+        cover: hide what may be a secret, also where a finding quotes it.
     """
-    shown = covered(file.text).split("\n") or [""]
-    hidden = hidden_values(file.text)
+    shown = (covered(file.text) if cover else file.text).split("\n") or [""]
+    hidden = hidden_values(file.text) if cover else frozenset()
     remarks: dict[int, list[Remark]] = {}
     for kind, findings in (("wrong", file.verdict.findings), ("ignored", file.verdict.ignored)):
         for finding in findings:

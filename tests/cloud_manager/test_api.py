@@ -172,7 +172,7 @@ def test_logs_are_plain_text(face: Face) -> None:
 
 
 def test_targets_and_schema(face: Face) -> None:
-    assert get(face, "/api/v1/targets").json() == {"targets": ["local"]}
+    assert get(face, "/api/v1/targets").json() == {"targets": ["local"], "ignores": {"local": ["deploy.region"]}}
     schema = get(face, "/api/v1/schema").json()
     assert {"build", "deploy"} <= set(schema["properties"])
 
