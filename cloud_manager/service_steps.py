@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from cloud_manager import decide, story
@@ -12,7 +13,9 @@ from cloud_manager.drift import drift_of, problem_of
 from cloud_manager.errors import DeployError
 from cloud_manager.revisions import revision_wanted
 from cloud_manager.store.protocol import NewEvent
-from cloud_manager.targets.target import Observation, Target, Wanted
+from cloud_manager.targets.target import Observation, Resolver, Target, Wanted
+
+log = logging.getLogger(__name__)
 
 
 async def place(claim: Claim, spec: DeploymentSpec, target: Target) -> bool:
@@ -135,16 +138,33 @@ async def _settle(claim: Claim, target: Target, revision: str, seen: Observation
         return True
     running = story.running(seen.url, claim.now() - row.facts.began)
     event = story.unchanged() if row.phase is Phase.RUNNING else running
+    found = await _resolved(claim, target)
+    if found is not None:
+        facts["resolved_uri"] = found
     facts |= {"revision": revision, "stage": "applied", "told": (), "placed_on": _with(row, target), "images_lost": 0}
     facts["keep"] = decide.images_to_keep(row.facts)
     claim.note(**facts, settled_generation=row.generation)
     left = decide.next_leftover(claim.row.facts, target.name, pinned=row.pinned is not None)
-    await claim.save(event, phase=Phase.RUNNING, tries=0, delay=0.0 if left else claim.resync(), serving=True)
+    events = (event,) if found is None else (story.resolved(str(row.facts.image_uri), found), event)
+    await claim.save(*events, phase=Phase.RUNNING, tries=0, delay=0.0 if left else claim.resync(), serving=True)
     return False
 
 
 def _without(names: tuple[str, ...], name: str) -> tuple[str, ...]:
     return tuple(other for other in names if other != name)
+
+
+async def _resolved(claim: Claim, target: Target) -> str | None:
+    """By its digest, the prebuilt image that runs; None if that is known, or nobody can tell, which is no failure."""
+    facts = claim.row.facts
+    uri = facts.image_uri
+    if uri is None or "@" in uri or facts.resolved_uri is not None or not isinstance(target, Resolver):
+        return None
+    try:
+        return await target.resolved(claim.row.key, uri)
+    except DeployError as error:
+        log.info("%s: what %s means cannot be learned now: %s", claim.row.key, uri, error)
+        return None
 
 
 def _with(row: Deployment, target: Target) -> tuple[str, ...]:

@@ -34,6 +34,10 @@ def brought_back(pinned: Pinned) -> NewEvent:
     return NewEvent("build", f"nothing to build: revision {pinned.revision} brings its image along, {image}")
 
 
+def resolved(uri: str, found: str) -> NewEvent:
+    return NewEvent("build", f"{uri} is {found}")
+
+
 def build_left(build_id: str) -> NewEvent:
     return NewEvent("build", f"the build {build_id[:12]} is given up")
 

@@ -118,6 +118,14 @@ class CloudRunTarget:
         finally:
             snapshots.forget()
 
+    async def resolved(self, key: Key, image_uri: str) -> str | None:
+        """Google says it in the revision, not in the service."""
+        cloud, snapshots = await self._open()
+        from cloud_manager.targets.cloud_run_observation import image_of_ready, newest
+
+        lead = newest(await snapshots.of(key, calm=True))
+        return None if lead is None else image_of_ready(lead, await cloud.revisions(lead.name))
+
     async def logs(self, key: Key, *, tail: int, follow: bool) -> AsyncIterator[str]:
         cloud, snapshots = await self._open()
         from cloud_manager.targets.cloud_run_logs import read_log

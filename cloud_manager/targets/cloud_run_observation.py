@@ -77,6 +77,16 @@ def _state(lead: run_v2.Service, words: Sequence[str], *, alone: bool) -> tuple[
     return ("ready", revision, None) if alone else ("pending", None, _OTHERS)
 
 
+def image_of_ready(service: run_v2.Service, revisions: Sequence[run_v2.Revision]) -> str | None:
+    """By its digest, the image of the revision that serves; a tag is resolved when a revision is made.
+
+    https://cloud.google.com/run/docs/deploying#service
+    """
+    serving = next((one for one in revisions if one.name == service.latest_ready_revision), None)
+    image = serving.containers[0].image if serving is not None and serving.containers else ""
+    return image if "@sha256:" in image else None
+
+
 def wants_words(services: Sequence[run_v2.Service]) -> run_v2.Service | None:
     """The service whose program's own words tell more than Google does."""
     lead = newest(services)

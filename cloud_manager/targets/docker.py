@@ -49,6 +49,8 @@ class Images(Protocol):
 
     async def python(self, log: Callable[[str], None]) -> str: ...
 
+    async def meaning(self, image: str, image_uri: str) -> str | None: ...
+
     async def forget(self, key: Key) -> None: ...
 
     async def sweep(self, in_use: Collection[str]) -> tuple[str, ...]: ...
@@ -135,6 +137,14 @@ class DockerTarget:
                 await self._boxes.remove_volume(name)
         await self._images.forget(key)
         await self._clear_images()
+
+    async def resolved(self, key: Key, image_uri: str) -> str | None:
+        world = await self._boxes.world(key)
+        newest = max(world.programs, key=lambda box: box.created, default=None)
+        if newest is None:
+            return None
+        about = await self._boxes.inspect(newest)
+        return await self._images.meaning(str(about["Image"]), image_uri) if about is not None else None
 
     async def logs(self, key: Key, *, tail: int, follow: bool) -> AsyncIterator[str]:
         async def programs() -> tuple[Box, ...]:

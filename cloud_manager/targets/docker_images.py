@@ -185,9 +185,13 @@ class EngineImages:
                 raise
             log(f"{error.problem.cause}; the image is used that the Docker Engine has by this name")
             found = here
-        digests = [name for name in found.get("RepoDigests") or () if name.partition("@")[0] == reference.name]
-        log(f"{reference} is {digests[0] if digests else _id(found)}")
+        log(f"{reference} is {_digest_of(found, reference) or _id(found)}")
         return found
+
+    async def meaning(self, image: str, image_uri: str) -> str | None:
+        """What `image_uri` was when a container was made of `image` (an id): the same by its registry's digest."""
+        found = await self._shelf.find(image)
+        return _digest_of(found, parse(image_uri)) if found else None
 
     async def _pulled(self, reference: Reference, log: Log) -> Found:
         await self._pull(reference, log)
@@ -254,6 +258,12 @@ class EngineImages:
         ours = [name for name in tags if name.startswith(self._names.home)]
         built = [name for name in ours if not name.startswith(self._names.pins)]
         return [*(found.get("RepoDigests") or [] if built and len(ours) == len(tags) else []), *ours]
+
+
+def _digest_of(found: Found, reference: Reference) -> str | None:
+    """None for an image that never was in a registry."""
+    names: list[str] = found.get("RepoDigests") or []
+    return next((name for name in names if name.partition("@")[0] == reference.name), None)
 
 
 def _id(found: Found) -> str:

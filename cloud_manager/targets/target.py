@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from cloud_manager.deployment import Key
 from cloud_manager.deployment_spec import DeploymentSpec
@@ -108,4 +108,13 @@ class Target(Protocol):
 
     async def aclose(self) -> None:
         """Let go of connections. Services go on running."""
+        ...
+
+
+@runtime_checkable
+class Resolver(Protocol):
+    """A target that can tell which image a tag was when its service was started."""
+
+    async def resolved(self, key: Key, image_uri: str) -> str | None:
+        """The image that runs by its digest, e.g. `registry/hello@sha256:…`; None where nobody knows."""
         ...

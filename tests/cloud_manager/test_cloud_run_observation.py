@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 from google.cloud import run_v2
 
-from cloud_manager.targets.cloud_run_observation import Create, Delete, Nothing, Update, next_step, observation
+from cloud_manager.targets.cloud_run_observation import (
+    Create,
+    Delete,
+    Nothing,
+    Update,
+    image_of_ready,
+    next_step,
+    observation,
+)
 
 State = run_v2.Condition.State
 Pinned = run_v2.TrafficTargetAllocationType.TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION
@@ -132,6 +140,20 @@ def test_the_old_service_goes_once_the_new_one_answers() -> None:
     seen = observation([old, new])
     assert (seen.state, seen.revision, seen.url) == ("pending", None, "https://b.run.app")
     assert next_step([old, new], new) == Delete((old.name,))
+
+
+def test_the_image_that_serves_is_told_by_its_digest() -> None:
+    """Of the revision that is ready; Google resolves a tag when it makes one."""
+    serving = service()
+    images = {"a-00001-abc": "r/a@sha256:1", "a-00002-abc": "r/a@sha256:2"}
+    revisions = [
+        run_v2.Revision(name=f"{serving.name}/revisions/{name}", containers=[run_v2.Container(image=image)])
+        for name, image in images.items()
+    ]
+    assert image_of_ready(serving, revisions) == "r/a@sha256:1"
+    assert image_of_ready(serving, revisions[1:]) is None
+    revisions[0].containers[0].image = "r/a:1"
+    assert image_of_ready(serving, revisions) is None
 
 
 def test_what_is_there_is_left_alone() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from cloud_manager.deployment import Deployment, Phase
-from cloud_manager.errors import Conflict, DeployError, NotFound
+from cloud_manager.errors import Conflict, DeployError, NotFound, TargetError
 from cloud_manager.revisions import chosen, revision_wanted
 from image_builder.contract import Problem
 from tests.cloud_manager.stage import KEY, Stage, prebuilt, spec
@@ -217,6 +217,33 @@ async def test_a_prebuilt_image_is_brought_back() -> None:
     await stage.rollback()
     await stage.settle()
     assert stage.world.running[KEY][0].wanted.image_uri == "registry/hello:1"
+
+
+async def test_a_tag_is_brought_back_as_the_image_that_it_was() -> None:
+    """Else a rollback would run what the tag means today: perhaps the very image that is to be got rid of."""
+    stage = Stage()
+    stage.world.digests["registry/hello:latest"] = f"registry/hello@sha256:{'a' * 64}"
+    await stage.start(prebuilt("registry/hello:latest"))
+    row = await stage.settle()
+    assert row.facts.resolved_uri == f"registry/hello@sha256:{'a' * 64}"
+    assert f"build: registry/hello:latest is registry/hello@sha256:{'a' * 64}" in stage.story()
+    first = row.facts.revision
+    stage.world.digests["registry/hello:latest"] = f"registry/hello@sha256:{'b' * 64}"
+    await stage.start(prebuilt("registry/hello:2"))
+    await stage.settle()
+    await stage.rollback()
+    row = await stage.settle()
+    assert stage.world.running[KEY][0].wanted.image_uri == f"registry/hello@sha256:{'a' * 64}"
+    assert row.facts.revision == first
+    assert (await stage.wishes.revisions(KEY))[0].image_uri == "registry/hello:latest", "as the file has it"
+
+
+async def test_a_target_that_cannot_tell_the_digest_fails_nothing() -> None:
+    stage = Stage()
+    stage.world.refuse["resolved"] = [TargetError("the registry is away", "Wait")]
+    await stage.start(prebuilt())
+    row = await stage.settle()
+    assert (row.phase, row.facts.resolved_uri) == (Phase.RUNNING, None)
 
 
 async def test_a_service_rolled_back_is_healed_to_the_same_revision() -> None:

@@ -291,6 +291,7 @@ async def test_a_tag_means_one_image_in_a_generation(stage: Bench, registry: str
     old = await publish(stage, name, layer("old"))
     first = await stage.ensure(f"{name}:1")
     assert f"{name}:1 is {old}" in stage.log
+    assert await stage.images.meaning(first, f"{name}:1") == old, "a rollback brings back this one, by its digest"
     await asyncio.to_thread(_replace, stage, name, await stage.ensure(stage.store.put(layer("new"))))
     assert await stage.ensure(f"{name}:1") == first
     second = await stage.ensure(f"{name}:1", generation=2)
@@ -323,6 +324,7 @@ async def test_an_image_made_by_hand_is_used(stage: Bench) -> None:
     stage.tag(image, f"{stage.owner}-mine", "latest")
     stage.relay.requests.clear()
     assert await stage.ensure(f"{stage.owner}-mine") == image
+    assert await stage.images.meaning(image, f"{stage.owner}-mine") is None, "it has no digest that anybody could pull"
     assert not [line for line in stage.relay.requests if "images/create" in line]
 
 

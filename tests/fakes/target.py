@@ -57,6 +57,8 @@ class World:
     running: dict[Key, list[Revision]] = field(default_factory=dict)
     """Oldest first."""
     removing: dict[Key, int] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
+    """image_uri -> the same image by its digest, as a registry knows it."""
     changed: dict[Key, tuple[str, ...]] = field(default_factory=dict)
     log: dict[Key, list[str]] = field(default_factory=dict)
     wrote: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -167,6 +169,10 @@ class FakeTarget:
         was_there = self.world.running.pop(key, None)
         if was_there and self.world.removing_looks:
             self.world.removing[key] = self.world.removing_looks + 1
+
+    async def resolved(self, key: Key, image_uri: str) -> str | None:
+        await self._enter("resolved", key)
+        return self.world.digests.get(image_uri)
 
     async def logs(self, key: Key, *, tail: int, follow: bool) -> AsyncIterator[str]:
         lines = self.world.log.setdefault(key, [])
