@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from gcp_emulator import rest_knative
 from gcp_emulator.faults import HTTP_STATUS
 from gcp_emulator.grpc_server import Method, Service
 from gcp_emulator.http_server import HttpServer, Server
@@ -60,6 +61,9 @@ def create_app(services: Sequence[Service], channel: Callable[[], grpc.aio.Chann
 
     async def call(request: Request) -> Response:
         host = request.headers.get("host", "").partition(":")[0]
+        older = rest_knative.asked(request.method, host, request.url.path)
+        if older is not None and older.method in methods:
+            return await in_old_words(older, request.headers)
         found = match(rules_of(host), request.method, request.url.path)
         if found is None or found.method not in methods:
             what = found.method.lstrip("/").replace("/", ".") if found else f"{request.method} {host}{request.url.path}"
@@ -72,20 +76,35 @@ def create_app(services: Sequence[Service], channel: Callable[[], grpc.aio.Chann
             )
         except BadRequest as refused:
             return error(400, "INVALID_ARGUMENT", str(refused))
-        return await _forward(channel(), found.method, message, plain(method.response), request.headers)
+        return await _forward(channel(), found.method, message, plain(method.response), headers=request.headers)
+
+    async def in_old_words(older: rest_knative.Asked, headers: Mapping[str, str]) -> Response:
+        """The first page: a twin has no more than a few services."""
+        method = methods[older.method]
+        message = plain(method.request)(**older.fields)
+        return await _forward(
+            channel(), older.method, message, plain(method.response), headers=headers, told=older.told
+        )
 
     return Starlette(routes=[Route("/{path:path}", call, methods=_VERBS)])
 
 
-async def _forward(
-    channel: grpc.aio.Channel, name: str, message: Message, answer: type[Message], headers: Mapping[str, str]
+async def _forward(  # noqa: PLR0913 - one call, whole
+    channel: grpc.aio.Channel,
+    name: str,
+    message: Message,
+    answer: type[Message],
+    *,
+    headers: Mapping[str, str],
+    told: Callable[[dict[str, Any]], dict[str, Any]] = dict,
 ) -> Response:
+    """told: the answer in the caller's words."""
     stub: Any = channel.unary_unary(
         name, request_serializer=type(message).SerializeToString, response_deserializer=answer.FromString
     )
     passed = [("authorization", headers["authorization"])] if "authorization" in headers else []
     try:
-        return JSONResponse(shown(await stub(message, metadata=passed)))
+        return JSONResponse(told(shown(await stub(message, metadata=passed))))
     except grpc.aio.AioRpcError as refused:
         status = refused.code().name
         details = _details(dict(refused.trailing_metadata() or ()).get(_DETAILS))

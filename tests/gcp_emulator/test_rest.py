@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -18,8 +19,9 @@ from gcp_emulator.rest_messages import BadRequest, fill, shown
 from gcp_emulator.rest_rules import CLOUD_BUILD, LOGGING, RUN, match
 from gcp_emulator.run_backend import RunServer, cloud_run, grpc_server
 from gcp_emulator.twin import Twin
+from tests.conformance.harness import until
 from tests.gcp_emulator.emulated import emulated
-from tests.gcp_emulator.run_stock import LoopbackRuntime
+from tests.gcp_emulator.run_stock import IMAGE, LoopbackRuntime
 
 STOCK = """
 import google.api_core.exceptions as errors
@@ -67,6 +69,36 @@ async def test_googles_rest_client_works_with_what_grpc_serves(tmp_path: Path) -
         assert twin.faults.calls["google.cloud.run.v2.Services.CreateService"] == 1
 
 
+async def test_gcloud_finds_lists_and_deletes_a_service_in_its_older_words(tmp_path: Path) -> None:
+    path = "/apis/serving.knative.dev/v1/namespaces/twin-project/services"
+    async with (
+        emulated(tmp_path, served) as (twin, up),
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{up.ports['rest']}") as client,
+    ):
+        token = twin.tokens.issue(twin.settings.service_account, "")
+        client.headers = httpx.Headers({"Host": "us-central1-run.googleapis.com", "Authorization": f"Bearer {token}"})
+        place, wish = "/v2/projects/twin-project/locations/us-central1/services", {"containers": [{"image": IMAGE}]}
+        made = await client.post(place, params={"serviceId": "hello"}, json={"template": wish, "labels": {"a": "b"}})
+        assert made.status_code == 200, made.text
+
+        async def ready() -> Any:
+            found = (await client.get(f"{path}/hello")).json()
+            return found if found["status"]["conditions"][0]["status"] == "True" else None
+
+        found = await until(ready, "it is ready")
+        assert found["metadata"]["labels"] == {"a": "b", "cloud.googleapis.com/location": "us-central1"}
+        assert found["status"]["traffic"][0]["percent"] == 100
+        assert found["status"]["url"].startswith("https://hello-")
+        assert found["spec"]["template"]["spec"]["containers"][0]["image"] == IMAGE
+        assert (await client.get(path)).json()["items"] == [found]
+        assert (await client.delete(f"{path}/hello")).json() == {"kind": "Status", "status": "Success"}
+
+        async def gone() -> bool:
+            return (await client.get(f"{path}/hello")).status_code == 404
+
+        await until(gone, "it is gone")
+
+
 async def test_what_is_not_served_says_so_by_its_name(tmp_path: Path) -> None:
     async with (
         emulated(tmp_path, served) as (twin, up),
@@ -79,7 +111,7 @@ async def test_what_is_not_served_says_so_by_its_name(tmp_path: Path) -> None:
             error = (await client.get(path, headers=headers)).json()["error"]
             return error["code"], error["message"]
 
-        knative = "/apis/serving.knative.dev/v1/namespaces/twin-project/services"
+        knative = "/apis/serving.knative.dev/v1/namespaces/twin-project/routes"
         assert await ask("us-central1-run.googleapis.com", knative) == (
             501, f"GET us-central1-run.googleapis.com{knative} is not served by gcp_emulator.",
         )  # fmt: skip

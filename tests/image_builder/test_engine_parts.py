@@ -6,6 +6,7 @@ import gzip
 import io
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -162,6 +163,32 @@ async def test_without_engines_the_error_says_so() -> None:
     with pytest.raises(BuildError) as caught:
         await choose((), None)
     assert caught.value.problem.code == "no_engine"
+
+
+class Made:
+    """An engine that is there, or gives its reason."""
+
+    def __init__(self, name: str, reason: str | None = None) -> None:
+        self.name, self._reason = name, reason
+
+    async def available(self) -> str | None:
+        return self._reason
+
+
+@pytest.mark.parametrize(
+    ("docker", "google", "chosen"),
+    [(None, None, "docker"), ("no Docker", None, "cloud-build"), ("no Docker", "no credentials", None)],
+)
+async def test_packages_are_cloud_builds_where_no_local_engine_is(
+    docker: str | None, google: str | None, chosen: str | None
+) -> None:
+    """A file with `apt` is built though nothing is installed here; but nothing is paid for that could be had free."""
+    engines: Any = (Made("docker", docker), Made("buildah", "no buildah"), Made("cloud-build", google))
+    if chosen is not None:
+        assert (await choose(engines, None)).name == chosen
+        return
+    with pytest.raises(BuildError, match="no Docker; no buildah; no credentials"):
+        await choose(engines, None)
 
 
 def test_a_diff_keeps_rights_links_and_removals_and_loses_times(tmp_path: Path) -> None:
