@@ -49,9 +49,11 @@ class Placing:
         """Programs that neither serve nor can be what is wanted."""
         serving = {state.active[0] for state in states if state.active}
         broken = {state.revision for state in states if state.verdict == "failed" or state.health == "unhealthy"}
+        known = {state.revision: state.container for state in sorted(states, key=lambda state: state.at)}
         for box in world.programs:
             wanted = box.revision == self._plan.revision
-            good = box.state in ("running", "created") and box.revision not in broken
+            ours = known.get(box.revision, box.id) == box.id  # else somebody has put it in the place of ours
+            good = ours and box.state in ("running", "created") and box.revision not in broken
             if not (good if wanted else alias(box.revision) in serving):
                 await self._boxes.remove(box.id, box.name)
         for box in world.fronts:

@@ -70,14 +70,14 @@ class Docker:
         assert done.returncode == 0 or not check, f"docker {words}: {done.stderr.decode()}"
         return done.stdout.decode().strip()
 
-    def build(self, tag: str, dockerfile: str, **files: str) -> str:
+    def build(self, tag: str, dockerfile: str, *, network: str = "default", **files: str) -> str:
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w") as tar:
             for name, text in {"Dockerfile": dockerfile, **files}.items():
                 info = tarfile.TarInfo(name)
                 info.size = len(text.encode())
                 tar.addfile(info, io.BytesIO(text.encode()))
-        self("build", "-q", "-t", tag, "-", data=buffer.getvalue())
+        self("build", "-q", "--network", network, "-t", tag, "-", data=buffer.getvalue())
         return tag
 
 
@@ -153,6 +153,15 @@ class DockerHarness:
         )
         filters = [word for name, value in labels.items() for word in ("-f", f"label={LABEL}.{name}={value}")]
         return self.docker(*command, "-q", *filters).split()
+
+    def replace(self, program: str) -> None:
+        """Another container, of the same name, labels and network, in the place of one."""
+        about = self.inspect(program)
+        (network,) = about["NetworkSettings"]["Networks"]
+        labels = [word for name, value in about["Config"]["Labels"].items() for word in ("-l", f"{name}={value}")]
+        self.docker("rm", "-f", program)
+        command = ("-e", "WORD=another", "-e", "BEHAVIOUR=serve", "-e", "PORT=8080", self.base)
+        self.docker("run", "-d", "--init", "--network", network, "--name", about["Name"].lstrip("/"), *labels, *command)
 
     async def leftovers(self, key: Key) -> list[str]:
         commands = (("ps", "-a"), ("network", "ls"), ("volume", "ls"))

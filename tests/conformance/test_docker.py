@@ -73,6 +73,12 @@ async def test_what_is_done_by_hand_is_noticed_and_mended(harness: DockerHarness
         assert (len(seen.drift), seen.url) == (1, None), "with on_drift: report it is told, and not called running"
         assert await up() == url, "its address is the same"
         assert await harness.ask(url) == "one"
+    harness.replace(harness.programs(KEY)[0])
+    await asyncio.sleep(0.4)
+    seen = await target.observe(KEY)
+    assert (seen.state, seen.revision, seen.problem and seen.problem.code) == ("pending", None, "removed")
+    assert await up() == url
+    assert await harness.ask(url) == "one", "not what somebody has put in its place"
 
 
 async def test_an_update_goes_on_without_its_manager(harness: DockerHarness) -> None:
