@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from image_builder.problem_words.language import of_locale
+
 
 class Settings(BaseSettings):
     """Every setting is an environment variable of the same name in capitals."""
@@ -96,3 +98,11 @@ class ClientSettings(BaseSettings):
     api_token: SecretStr | None = Field(default=None, description="What both ask for, if they do.")
     api_token_file: Path | None = Field(default=None, description="A file that holds it, instead.")
     image_builder_url: str = Field(default="http://127.0.0.1:7007", description="Where the image builder listens.")
+    lc_all: str = Field(default="", description="The locale, e.g. ko_KR.UTF-8; the first of these three that is set.")
+    lc_messages: str = ""
+    lang: str = ""
+
+    @property
+    def language(self) -> str:
+        """Of what is said to people: `en` or `ko`."""
+        return of_locale((self.lc_all, self.lc_messages, self.lang))

@@ -26,7 +26,8 @@ Wait = Annotated[bool, typer.Option("--wait", help="Show the progress and wait f
 
 
 def manager(url: str | None) -> Manager:
-    return Manager(url or ClientSettings().cloud_manager_url, own_token())
+    settings = ClientSettings()
+    return Manager(url or settings.cloud_manager_url, own_token(), language=settings.language)
 
 
 def act(

@@ -30,11 +30,12 @@ class BuilderUnreachable(DeployError):
 class Builder:
     """Errors: `BuilderUnreachable` (exit status 3); else a `DeployError` with the builder's own words (1)."""
 
-    def __init__(self, url: str, token: str = "") -> None:
-        """token: its API_TOKEN, if it has one."""
+    def __init__(self, url: str, token: str = "", *, language: str = "en") -> None:
+        """token: its API_TOKEN, if it has one. language: of what is answered for people, e.g. `ko`."""
         self.url = url.rstrip("/")
         direct = urlsplit(self.url).hostname in LOOPBACK  # a proxy set for the internet does not know this machine
-        self._http = httpx.Client(timeout=_PATIENCE, trust_env=not direct, headers=bearing(token))
+        headers = {**bearing(token), "Accept-Language": language}
+        self._http = httpx.Client(timeout=_PATIENCE, trust_env=not direct, headers=headers)
 
     def __enter__(self) -> Builder:
         return self

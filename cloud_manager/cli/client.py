@@ -29,14 +29,18 @@ class ManagerUnreachable(DeployError):
 class Manager:
     """Errors: `ManagerUnreachable`; else a `DeployError` with the manager's own words."""
 
-    def __init__(self, url: str, token: str = "", *, patience: float = 30) -> None:
-        """token: its API_TOKEN, if it has one. patience: seconds for which an answer is waited for."""
+    def __init__(self, url: str, token: str = "", *, patience: float = 30, language: str = "en") -> None:
+        """Args:
+        token: its API_TOKEN, if it has one.
+        patience: seconds for which an answer is waited for.
+        language: of what is answered for people, e.g. `ko`.
+        """
         self.url = url.rstrip("/")
         direct = urlsplit(self.url).hostname in LOOPBACK  # a proxy set for the internet does not know this machine
         self._http = httpx.Client(
             timeout=httpx.Timeout(patience, connect=min(patience, 5)),
             trust_env=not direct,
-            headers=bearing(token),
+            headers={**bearing(token), "Accept-Language": language},
         )
 
     def __enter__(self) -> Manager:

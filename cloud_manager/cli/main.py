@@ -29,7 +29,7 @@ from cloud_manager.cli.acting import Project, Url, User, Wait, act, console, sho
 from cloud_manager.cli.acting import manager as new_manager
 from cloud_manager.cli.builder_api import BuilderUnreachable
 from cloud_manager.cli.client import Json, ManagerUnreachable
-from cloud_manager.cli.options import AsJson, print_json, tell
+from cloud_manager.cli.options import AsJson, own_words, print_json, tell
 from cloud_manager.errors import DeployError
 from cloud_manager.settings import Settings
 
@@ -63,10 +63,10 @@ def failures_told() -> Iterator[None]:
     try:
         yield
     except (ManagerUnreachable, BuilderUnreachable) as error:
-        tell(render.problem(error.problem.model_dump()))
+        tell(render.problem(own_words().problem(error.problem).model_dump()))
         raise SystemExit(UNREACHABLE) from None
     except DeployError as error:
-        tell(render.problem(error.problem.model_dump()))
+        tell(render.problem(own_words().problem(error.problem).model_dump()))
         raise SystemExit(FAILED) from None
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
@@ -114,7 +114,7 @@ def validate_command(
     as_json: AsJson = False,
 ) -> None:
     """Judge a deployment.yaml; needs no manager. Each finding is one line: file:line:column: path: message."""
-    verdict = validate.judge(path, files=files)
+    verdict = validate.judge(path, files=files).told(own_words())
     if as_json:
         print_json(verdict.as_json())
     else:

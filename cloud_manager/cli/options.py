@@ -9,7 +9,9 @@ import typer
 
 from cloud_manager.api_token import token_of
 from cloud_manager.cli.builder_api import Builder
+from cloud_manager.problem_words import speak
 from cloud_manager.settings import ClientSettings
+from image_builder.problem_words.catalogue import Words
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 BuilderUrl = Annotated[
@@ -18,7 +20,13 @@ BuilderUrl = Annotated[
 
 
 def builder(url: str | None) -> Builder:
-    return Builder(url or ClientSettings().image_builder_url, own_token())
+    settings = ClientSettings()
+    return Builder(url or settings.image_builder_url, own_token(), language=settings.language)
+
+
+def own_words() -> Words:
+    """Of the language of this terminal."""
+    return speak(ClientSettings().language)
 
 
 def own_token() -> str:

@@ -15,7 +15,7 @@ from cloud_manager import deployment_yaml
 from cloud_manager.builder_client import BuilderClient
 from cloud_manager.cli.acting import console
 from cloud_manager.cli.client import Manager
-from cloud_manager.cli.options import AsJson, own_token, print_json
+from cloud_manager.cli.options import AsJson, own_token, own_words, print_json
 from cloud_manager.clock import SystemClock
 from cloud_manager.deployment_spec import DeploymentSpec
 from cloud_manager.preflight import Check, Report
@@ -109,5 +109,5 @@ async def _asked_here(spec: DeploymentSpec | None, target: str | None) -> Report
 
 
 def _asked_of(url: str, target: str | None) -> Report:
-    with Manager(url, own_token()) as manager:
+    with Manager(url, own_token(), language=own_words().language) as manager:
         return Report.model_validate(manager.preflight(target))

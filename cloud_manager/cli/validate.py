@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cloud_manager import deployment_yaml, project_files
 from cloud_manager.errors import InvalidSpec
 from cloud_manager.finding import Finding
+from image_builder.problem_words.catalogue import Words
 
 FILE = "deployment.yaml"
 
@@ -20,6 +21,11 @@ class Verdict:
     file: str
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
+
+    def told(self, words: Words) -> Verdict:
+        """The same in another language."""
+        findings = tuple(replace(each, message=words.text(each.message)) for each in self.findings)
+        return replace(self, notes=tuple(map(words.text, self.notes)), findings=findings)
 
     def as_json(self) -> dict[str, Any]:
         return {
