@@ -75,7 +75,28 @@ def test_a_changed_line_is_served_without_a_gap(stack: Stack) -> None:
     assert set(seen) <= {"one", "two"}
     until("the old one to be gone", lambda: len(stack.programs(project="roll")) == 1)
     assert stack.show(project="roll")["url"] == url
+    _roll_back(stack, url)
     stack.get("/stop", project="roll")
+
+
+def _roll_back(stack: Stack, url: str) -> None:
+    """To the first text, while the files say a third: neither read nor built, and without a gap."""
+    stack.project(project="roll", text="three")
+    path = "/deployments/7/roll"
+    new, old = until("two good revisions", lambda: (rows := stack.api(f"{path}/revisions")["items"])[1:] and rows)
+    assert (new["wanted"], old["wanted"]) == (True, False)
+    asked = requests.post(f"http://127.0.0.1:{stack.port('manager')}/api/v1{path}/rollback", timeout=10)
+    assert asked.status_code == 202
+    seen = []
+
+    def back() -> bool:
+        seen.append(requests.get(url, timeout=10).json()["text"])
+        return seen[-1] == "one"
+
+    until("the text before", back)
+    assert set(seen) <= {"one", "two"}
+    until("it to settle", lambda: stack.word(project="roll") == "running")
+    assert stack.show(project="roll")["revision"] == old["revision"]
 
 
 def test_a_crashed_service_is_started_again(stack: Stack) -> None:
