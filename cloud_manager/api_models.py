@@ -204,6 +204,14 @@ class FileAnswer(Answer):
     verdict: DraftAnswer
 
 
+class CodeAnswer(Answer):
+    """What a code stands for in general; an error's own words say more."""
+
+    code: str = Field(examples=["exited"])
+    cause: str
+    fix: str
+
+
 class TargetsAnswer(Answer):
     targets: tuple[str, ...] = Field(
         description="Values of `deploy.type` that this manager serves.", examples=[["local"]]

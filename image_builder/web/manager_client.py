@@ -18,9 +18,12 @@ from image_builder.web.manager_models import (
     DeploymentPage,
     Event,
     EventPage,
+    Meaning,
     ProjectFile,
     Revision,
     RevisionList,
+    Targets,
+    Verdict,
 )
 from image_builder.web.problems import ManagerAway, PageProblem
 
@@ -66,6 +69,25 @@ class ManagerClient:
     async def file(self, language: Language, key: str) -> ProjectFile:
         """deployment.yaml as it is now."""
         return await self._read(ProjectFile, f"/deployments/{key}/yaml", language)
+
+    async def judge(self, language: Language, text: str, key: str | None) -> Verdict:
+        """key: of the project whose files are judged too."""
+        user, _, project = (key or "").partition("/")
+        parameters = {"user_id": user, "project_id": project} if key else {}
+        response = await self._call("POST", "/validate", language, params=parameters, content=text.encode())
+        with self._reachable():
+            return Verdict.model_validate_json(response.content)
+
+    async def write(self, language: Language, key: str, text: str) -> None:
+        """Put deployment.yaml where `start` reads it."""
+        await self._call("PUT", f"/deployments/{key}/yaml", language, content=text.encode())
+
+    async def targets(self, language: Language) -> Targets:
+        return await self._read(Targets, "/targets", language)
+
+    async def meaning(self, language: Language, code: str) -> Meaning:
+        """What an error's code means in general."""
+        return await self._read(Meaning, f"/errors/{code}", language)
 
     async def revisions(self, language: Language, key: str) -> tuple[Revision, ...]:
         """The newest first."""
@@ -120,7 +142,7 @@ class ManagerClient:
 
     def _headers(self, language: Language) -> dict[str, str]:
         """The one place where it is decided what the manager is told with every call."""
-        told = {"Accept-Language": language}
+        told: dict[str, str] = {"Accept-Language": language}
         if self._token:
             told["Authorization"] = f"Bearer {self._token}"
         if request_id := REQUEST_ID.get():

@@ -154,6 +154,12 @@ class RevisionList(Answer):
     items: tuple[Revision, ...]
 
 
+class Meaning(Answer):
+    code: str
+    cause: str
+    fix: str
+
+
 class DeploymentPage(Answer):
     items: tuple[Deployment, ...]
     next: str | None = None
