@@ -29,6 +29,7 @@ _PATIENCE = (0.5, 1.0, 2.0, 4.0)
 
 _POSTGRES = {
     "connect_timeout": 5,
+    "client_encoding": "utf8",  # of a database made without a locale (SQL_ASCII), psycopg would give bytes for texts
     # libpq's: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
     "keepalives_idle": 5,
     "keepalives_interval": 2,
