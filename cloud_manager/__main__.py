@@ -78,7 +78,7 @@ async def _build(settings: Settings, token: str, opened: AsyncExitStack) -> Coll
     opened.push_async_callback(store.aclose)
     builder = BuilderClient(settings.image_builder_url, token)
     opened.push_async_callback(builder.aclose)
-    targets = Catalog(settings, builder, clock)
+    targets = Catalog(settings, builder, clock, told=metrics.cloud_call)
     opened.push_async_callback(targets.aclose)
     root = settings.shared_root
     controller = Controller(

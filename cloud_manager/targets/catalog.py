@@ -8,9 +8,10 @@ from cloud_manager.builder import Builder
 from cloud_manager.clock import Clock
 from cloud_manager.errors import DeployError, InvalidSpec
 from cloud_manager.settings import Settings
+from cloud_manager.targets.calls import Told, untold
 from cloud_manager.targets.target import Target
 
-Factory = Callable[[Settings, Builder, Clock], Target]
+Factory = Callable[[Settings, Builder, Clock, Told], Target]
 
 _NOT_HERE: Mapping[str, str] = {
     "aws-ecs": "TANGO deploys to AWS with its own deployer",
@@ -22,22 +23,22 @@ _NOT_HERE: Mapping[str, str] = {
 """Types of TANGO's files that are not served here, and who serves them."""
 
 
-def _local(settings: Settings, builder: Builder, clock: Clock) -> Target:
+def _local(settings: Settings, builder: Builder, clock: Clock, _told: Told) -> Target:
     from cloud_manager.targets.local import LocalTarget
 
     return LocalTarget(settings, builder, clock)
 
 
-def _docker(settings: Settings, builder: Builder, clock: Clock) -> Target:
+def _docker(settings: Settings, builder: Builder, clock: Clock, told: Told) -> Target:
     from cloud_manager.targets.docker import docker_target
 
-    return docker_target(settings, builder, clock)
+    return docker_target(settings, builder, clock, told)
 
 
-def _cloud_run(settings: Settings, builder: Builder, clock: Clock) -> Target:
+def _cloud_run(settings: Settings, builder: Builder, clock: Clock, told: Told) -> Target:
     from cloud_manager.targets.cloud_run import cloud_run_target
 
-    return cloud_run_target(settings, clock)
+    return cloud_run_target(settings, clock, told)
 
 
 FACTORIES: Mapping[str, Factory] = {
@@ -51,8 +52,16 @@ class Catalog:
     """The targets of this manager, one of each at most."""
 
     def __init__(
-        self, settings: Settings, builder: Builder, clock: Clock, *, factories: Mapping[str, Factory] = FACTORIES
+        self,
+        settings: Settings,
+        builder: Builder,
+        clock: Clock,
+        *,
+        factories: Mapping[str, Factory] = FACTORIES,
+        told: Told = untold,
     ) -> None:
+        """told: hears of the calls that are made to clouds."""
+        self._told = told
         self._settings = settings
         self._builder = builder
         self._clock = clock
@@ -72,7 +81,7 @@ class Catalog:
         if type not in self.available():
             raise self._unavailable(type)
         if type not in self._built:
-            self._built[type] = self._factories[type](self._settings, self._builder, self._clock)
+            self._built[type] = self._factories[type](self._settings, self._builder, self._clock, self._told)
         return self._built[type]
 
     async def aclose(self) -> None:

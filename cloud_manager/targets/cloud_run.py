@@ -20,6 +20,7 @@ from cloud_manager.deployment_spec import DeploymentSpec, python_version
 from cloud_manager.errors import DeployError, InvalidSpec, TargetError
 from cloud_manager.settings import Settings
 from cloud_manager.spec_checks import DEFAULT_PYTHON
+from cloud_manager.targets.calls import Told, untold
 from cloud_manager.targets.cloud_run_checks import NOT_INSTALLED, problems_of
 from cloud_manager.targets.cloud_run_place import Place, short
 from cloud_manager.targets.target import BuildPlatform, Observation, Wanted
@@ -41,9 +42,10 @@ LOOK_PERIOD = 1.0
 """Seconds for which a look at all services is good enough: readiness is to be noticed within two."""
 
 
-def cloud_run_target(settings: Settings, clock: Clock) -> CloudRunTarget:
-    """The target in the project that the settings name."""
-    return CloudRunTarget(place_of(settings), clock, installed=_is_installed())
+def cloud_run_target(settings: Settings, clock: Clock, told: Told = untold) -> CloudRunTarget:
+    """The target in the project that the settings name. told: hears of each call to Google."""
+    connect = partial(_connected, told=told)
+    return CloudRunTarget(place_of(settings), clock, installed=_is_installed(), connect=connect)
 
 
 def place_of(settings: Settings) -> Place:
@@ -233,12 +235,12 @@ class CloudRunTarget:
         return cloud, Snapshots(look, self._period, owner=self._place.owner)
 
 
-async def _connected(place: Place) -> Cloud:
+async def _connected(place: Place, told: Told = untold) -> Cloud:
     """Raises TargetError: there are no credentials."""
     credentials = await asyncio.to_thread(_credentials)
     from cloud_manager.targets.cloud_run_cloud import Cloud
 
-    return Cloud(place, credentials)
+    return Cloud(place, credentials, told=told)
 
 
 async def _insisted(change: Callable[[], Awaitable[None]]) -> None:

@@ -23,6 +23,7 @@ from google.cloud.logging_v2.types import ListLogEntriesRequest, LogEntry
 from google.cloud.run_v2.services.revisions.transports import RevisionsGrpcAsyncIOTransport
 from google.cloud.run_v2.services.services.transports import ServicesGrpcAsyncIOTransport
 
+from cloud_manager.targets.calls import Told, counted, untold
 from cloud_manager.targets.cloud_run_place import Place, region_in, short
 from cloud_manager.targets.cloud_run_refusals import Caller, no_credentials, refusal
 from cloud_manager.targets.docker_engine import to_the_end
@@ -53,9 +54,14 @@ def credentials() -> Credentials:
 class Cloud:
     """Made within an event loop, and closed in it."""
 
-    def __init__(self, place: Place, own: Credentials, channel: Callable[..., Any] | None = None) -> None:
-        """channel: from a transport's class and what that gives its channel, to a channel; else to Google."""
-        way, self._place = channel or _channel, place
+    def __init__(
+        self, place: Place, own: Credentials, channel: Callable[..., Any] | None = None, told: Told = untold
+    ) -> None:
+        """channel: from a transport's class and what that gives its channel, to a channel; else to Google.
+
+        told: hears of each call.
+        """
+        way, self._place, self._told = channel or _channel, place, told
         self._caller = Caller(place.project, _member(own))
         self._services = run_v2.ServicesAsyncClient(
             credentials=own, transport=_transport(ServicesGrpcAsyncIOTransport, way)
@@ -140,12 +146,13 @@ class Cloud:
 
     @asynccontextmanager
     async def _asked(self, doing: str) -> AsyncIterator[None]:
-        try:
-            yield
-        except GoogleAPICallError as error:
-            raise refusal(error, doing, self._caller) from error
-        except GoogleAuthError as error:
-            raise no_credentials(error) from error
+        with counted(self._told, "google", " ".join(doing.split()[:2])):
+            try:
+                yield
+            except GoogleAPICallError as error:
+                raise refusal(error, doing, self._caller) from error
+            except GoogleAuthError as error:
+                raise no_credentials(error) from error
 
 
 def _transport(kind: Any, channel: Callable[..., Any]) -> Callable[..., Any]:

@@ -23,6 +23,7 @@ from cloud_manager.deployment_spec import DeploymentSpec, python_version
 from cloud_manager.errors import InvalidSpec
 from cloud_manager.settings import Settings
 from cloud_manager.spec_checks import DEFAULT_PYTHON
+from cloud_manager.targets.calls import Told, untold
 from cloud_manager.targets.docker_boxes import Boxes
 from cloud_manager.targets.docker_checks import problems_of
 from cloud_manager.targets.docker_credentials import DockerLogin
@@ -35,7 +36,7 @@ from cloud_manager.targets.docker_push import Push
 from cloud_manager.targets.docker_snapshot import Snapshots
 from cloud_manager.targets.docker_spec import ImageStart, Plan, plan_of
 from cloud_manager.targets.docker_world import Box, World
-from cloud_manager.targets.secret_files import read_secrets
+from cloud_manager.targets.secret_files import mark_of, read_secrets
 from cloud_manager.targets.target import BuildPlatform, Observation, Wanted
 from image_builder.contract import Platform, Problem
 
@@ -56,9 +57,9 @@ class Images(Protocol):
     async def sweep(self, in_use: Collection[str]) -> tuple[str, ...]: ...
 
 
-def docker_target(settings: Settings, builder: Builder, clock: Clock) -> DockerTarget:
+def docker_target(settings: Settings, builder: Builder, clock: Clock, told: Told = untold) -> DockerTarget:
     """The target over the Engine that the settings name, which is asked when it is first needed."""
-    engine = Engine.of(settings)
+    engine = Engine.of(settings, told)
     return DockerTarget(
         settings,
         engine,
@@ -124,6 +125,9 @@ class DockerTarget:
         push = Push(self._boxes, self._clock, plan, container, front, then=self._clear_images)
         await push.begin()
         self._pushes[wanted.key] = push
+
+    async def secrets_mark(self, spec: DeploymentSpec, salt: str) -> str:
+        return await asyncio.to_thread(mark_of, self._settings.secrets_dir, spec, salt)
 
     async def remove(self, key: Key) -> None:
         await self._stop_push(key)

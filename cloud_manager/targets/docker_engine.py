@@ -21,6 +21,7 @@ from aiodocker import Docker, DockerError
 
 from cloud_manager.errors import DeployError, PlaceUnavailable, TargetError
 from cloud_manager.settings import Settings
+from cloud_manager.targets.calls import Told, counted, untold
 from cloud_manager.targets.docker_refusals import refusal, unavailable
 
 _SOCKET = "unix:///var/run/docker.sock"
@@ -41,21 +42,26 @@ class EngineRefused(TargetError):
 class Engine:
     """One Docker Engine, reached when it is first asked."""
 
-    def __init__(self, host: str = "", *, tls: bool = False, certificates: Path | None = None) -> None:
+    def __init__(
+        self, host: str = "", *, tls: bool = False, certificates: Path | None = None, told: Told = untold
+    ) -> None:
         """Args:
         host: as DOCKER_HOST: unix://… or tcp://…; empty: the usual socket.
         tls: whether tcp:// is spoken with TLS.
         certificates: folder with ca.pem, cert.pem, key.pem.
+        told: hears of each call.
         """
         self.host = host or _SOCKET
         self._tls = tls
+        self._told = told
         self._certificates = certificates
         self._docker: Docker | None = None
         self._info: Mapping[str, Any] | None = None
 
     @classmethod
-    def of(cls, settings: Settings) -> Engine:
-        return cls(settings.docker_host, tls=bool(settings.docker_tls_verify), certificates=settings.docker_cert_path)
+    def of(cls, settings: Settings, told: Told = untold) -> Engine:
+        tls, certificates = bool(settings.docker_tls_verify), settings.docker_cert_path
+        return cls(settings.docker_host, tls=tls, certificates=certificates, told=told)
 
     @property
     def is_here(self) -> bool:
@@ -76,14 +82,15 @@ class Engine:
             PlaceUnavailable: the Engine does not answer. Retryable.
             EngineRefused: it answers with an error.
         """
-        try:
-            yield self._client()
-        except DockerError as error:
-            if error.status == _NOT_REACHED:
-                raise _away(self.host, error.message) from error
-            raise _refused(doing, error.status, error.message) from error
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise _away(self.host, f"{type(error).__name__} {error}".strip()) from error
+        with counted(self._told, "docker", doing.split(maxsplit=1)[0]):
+            try:
+                yield self._client()
+            except DockerError as error:
+                if error.status == _NOT_REACHED:
+                    raise _away(self.host, error.message) from error
+                raise _refused(doing, error.status, error.message) from error
+            except (aiohttp.ClientError, TimeoutError) as error:
+                raise _away(self.host, f"{type(error).__name__} {error}".strip()) from error
 
     async def info(self) -> Mapping[str, Any]:
         """As `docker info`; asked once, what it tells hardly ever changes."""

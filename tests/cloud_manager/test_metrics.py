@@ -14,8 +14,10 @@ from cloud_manager.board import Board
 from cloud_manager.clock import SystemClock
 from cloud_manager.deployment import Deployment, Facts, Key, Phase, Want
 from cloud_manager.deployment_spec import Deploy, DeploymentSpec
+from cloud_manager.errors import Unavailable
 from cloud_manager.metrics import Metrics
 from cloud_manager.store.open import open_store
+from cloud_manager.targets.docker_engine import Engine
 from image_builder.contract import Problem
 from tests.cloud_manager.face import Face, served
 from tests.cloud_manager.stage import Stage
@@ -146,3 +148,16 @@ async def test_steps_and_their_problems_are_counted() -> None:
     await stage.start()
     await stage.until(Phase.FAILED)
     assert samples(metrics.text().decode())["cloud_deploy_problems_total", "exited", "yes"] == 1
+
+
+async def test_calls_of_the_engine_are_counted_without_the_names_in_them() -> None:
+    """A cloud that refuses, or is asked too often, shows here; a series for each container would be a flood."""
+    metrics = Metrics()
+    engine = Engine("unix:///nowhere/docker.sock", told=metrics.cloud_call)
+    with pytest.raises(Unavailable):
+        async with engine.asked("inspect container web-1") as docker:
+            await docker.containers.list()
+    await engine.aclose()
+    text = metrics.text().decode()
+    assert samples(text)["cloud_deploy_cloud_calls_total", "docker", "inspect", "engine_unavailable"] == 1
+    assert "web-1" not in text
