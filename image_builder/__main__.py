@@ -34,6 +34,7 @@ from image_builder.pipeline import build
 from image_builder.plan import make_plan
 from image_builder.request_log import RequestLog, log_to_stderr
 from image_builder.settings import Settings
+from image_builder.size_estimate import Estimator
 from image_builder.web.app import create_web_app
 from image_builder.web.manager_client import ManagerClient
 from image_builder.web.parts import WebParts
@@ -90,7 +91,7 @@ async def serve(settings: Settings, workshop: Workshop, maker: Maker, metrics: M
         ws="none",
         timeout_graceful_shutdown=_GRACE,
     )
-    server = Server(config, queue, gui_of(settings, queue, token))
+    server = Server(config, queue, gui_of(settings, queue, workshop, token))
     await server.serve()
     if not server.started:
         raise SystemExit(3)  # the log says why
@@ -114,8 +115,9 @@ def access_token(settings: Settings) -> str:
     return token
 
 
-def gui_of(settings: Settings, queue: BuildQueue, token: str) -> Gui:
-    parts = WebParts(ManagerClient(settings.cloud_manager_url, token), queue)
+def gui_of(settings: Settings, queue: BuildQueue, workshop: Workshop, token: str) -> Gui:
+    layout = Layout(workshop.layout.folder)  # one that tells nobody: being looked at is no use of an image
+    parts = WebParts(ManagerClient(settings.cloud_manager_url, token), queue, layout, Estimator(workshop))
     hosts = tuple(name.strip() for name in settings.web_hosts.split(",") if name.strip())
     app = RequestLog(create_web_app(parts, hosts, token), _uncounted)
     return Gui(app, parts.streams, settings.web_host, settings.web_port)

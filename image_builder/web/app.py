@@ -17,7 +17,15 @@ from starlette.routing import Route
 from image_builder.body_limit import BodyLimit
 from image_builder.contract import Problem
 from image_builder.errors import BuildError
-from image_builder.web import builds_page, deployment_acts, deployment_page, deployments_page, error_page, log_page
+from image_builder.web import (
+    builds_page,
+    deployment_acts,
+    deployment_page,
+    deployments_page,
+    error_page,
+    log_page,
+    new_page,
+)
 from image_builder.web.login import Attempts, Login, LoginNeeded, Sessions
 from image_builder.web.pages import language_of
 from image_builder.web.parts import WebParts, parts_of
@@ -49,6 +57,7 @@ def create_web_app(parts: WebParts, hosts: tuple[str, ...] = (), token: str = ""
         *deployment_acts.ROUTES,
         *deployment_page.ROUTES,
         *builds_page.ROUTES,
+        *new_page.ROUTES,
         *error_page.ROUTES,
         Route("/preferences", save_preferences, methods=["POST"]),
         Route("/static/{version}/{name}", parts.assets.answer),

@@ -33,7 +33,7 @@ class Tab:
     path: str
 
 
-NAVIGATION = (Tab("deployments", "/"), Tab("builds", "/builds"))
+NAVIGATION = (Tab("deployments", "/"), Tab("builds", "/builds"), Tab("new", "/new"))
 
 
 def language_of(request: Request) -> Language:

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from image_builder.build_queue import BuildQueue
 from image_builder.clock import Clock, SystemClock
 from image_builder.oci.layout import Layout
+from image_builder.size_estimate import Estimator
 from image_builder.web.assets import Assets
 from image_builder.web.deployment_feed import DeploymentFeed
 from image_builder.web.histories import Histories
@@ -28,6 +29,7 @@ class WebParts:
     manager: ManagerClient
     queue: BuildQueue
     layout: Layout
+    estimator: Estimator | None = None
     clock: Clock = field(default_factory=SystemClock)
     assets: Assets = field(default_factory=Assets)
     streams: Streams = field(default_factory=Streams)
