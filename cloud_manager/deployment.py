@@ -99,6 +99,10 @@ class Facts(BaseModel):
     """Stored before the builder is asked: until its answer is stored, a build nobody has noted may exist."""
     images_lost: int = 0
     """How often the image was gone from the builder's store since the service last ran."""
+    secrets_salt: str = ""
+    """Random; without it nobody learns anything of a secret from `secrets_mark` or a revision. Told to nobody."""
+    secrets_mark: str = ""
+    """Changes with the value of any secret that the target reads; as it was when the image became known."""
     drift: tuple[str, ...] = ()
     """What somebody has changed behind our back, where `deploy.on_drift: report` leaves it so."""
     keep: tuple[str, ...] = ()
@@ -160,14 +164,16 @@ def digest_of(spec: DeploymentSpec) -> str:
     return _digest(spec.model_dump(mode="json"))
 
 
-def revision_of(spec: DeploymentSpec, image: str) -> str:
+def revision_of(spec: DeploymentSpec, image: str, secrets: str = "") -> str:
     """Identity of what a target shall run: the image and how it is run. 16 hex digits, fit for a label.
 
     Args:
         image: a digest (`sha256:…`) or, for a prebuilt image, its reference.
+        secrets: `Facts.secrets_mark`.
     """
     # `on_drift` is for the manager: what runs is the same with either.
-    return _digest({"deploy": spec.deploy.model_dump(mode="json", exclude={"on_drift"}), "image": image})[:16]
+    deploy = spec.deploy.model_dump(mode="json", exclude={"on_drift"})
+    return _digest({"deploy": deploy, "image": image} | ({"secrets": secrets} if secrets else {}))[:16]
 
 
 def _digest(value: Any) -> str:

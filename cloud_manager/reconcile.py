@@ -157,6 +157,7 @@ class Reconciler:
         return build_request(row, spec, target.build_platform(spec), program)
 
     async def _make_running(self, claim: Claim, spec: DeploymentSpec, target: Target) -> None:
+        await service_steps.mark_secrets(claim, spec, target)
         at_rest = await service_steps.place(claim, spec, target)
         if not at_rest:
             return

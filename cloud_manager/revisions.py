@@ -67,7 +67,9 @@ def revision_wanted(row: Deployment) -> str | None:
         return row.pinned.revision
     image = facts.image.digest if facts.image is not None else facts.image_uri
     known = facts.generation == row.generation and facts.stage in ("built", "applied")
-    return revision_of(row.spec, image) if known and row.spec is not None and image is not None else None
+    if not known or row.spec is None or image is None:
+        return None
+    return revision_of(row.spec, image, facts.secrets_mark)
 
 
 def chosen(row: Deployment, revisions: Sequence[Revision], to: str | None) -> Revision:

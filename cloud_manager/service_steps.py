@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from typing import Any
 
 from cloud_manager import decide, story
@@ -13,9 +14,23 @@ from cloud_manager.drift import drift_of, problem_of
 from cloud_manager.errors import DeployError
 from cloud_manager.revisions import revision_wanted
 from cloud_manager.store.protocol import NewEvent
-from cloud_manager.targets.target import Observation, Resolver, Target, Wanted
+from cloud_manager.targets.target import Observation, Resolver, SecretReader, Target, Wanted
 
 log = logging.getLogger(__name__)
+
+
+async def mark_secrets(claim: Claim, spec: DeploymentSpec, target: Target) -> None:
+    """Once the image of a wish is known: a start with a changed secret is an update. Written with what follows.
+
+    A rollback has the revision's own name, and the secrets of today.
+    """
+    if claim.row.facts.stage != "built" or claim.row.pinned is not None:
+        return
+    if not spec.deploy.secrets or not isinstance(target, SecretReader):
+        claim.note(secrets_mark="")
+        return
+    salt = claim.row.facts.secrets_salt or secrets.token_hex(16)
+    claim.note(secrets_salt=salt, secrets_mark=await target.secrets_mark(spec, salt))
 
 
 async def place(claim: Claim, spec: DeploymentSpec, target: Target) -> bool:

@@ -38,7 +38,7 @@ from cloud_manager.targets.local_spec import (
     run_of,
 )
 from cloud_manager.targets.local_unpack import discard, remove_tree
-from cloud_manager.targets.secret_files import read_secrets
+from cloud_manager.targets.secret_files import mark_of, read_secrets
 from cloud_manager.targets.target import BuildPlatform, Observation, Wanted
 from image_builder.contract import SCRATCH, ImageReference, Problem
 
@@ -108,6 +108,9 @@ class LocalTarget:
         await self._tidy(folder, wanted.revision)
         folder.save_run(await self._prepare(folder, wanted, wanted.image))
         await self._supervise(folder, folder.wish(wanted.revision))
+
+    async def secrets_mark(self, spec: DeploymentSpec, salt: str) -> str:
+        return await asyncio.to_thread(mark_of, self._settings.secrets_dir, spec, salt)
 
     async def remove(self, key: Key) -> None:
         folder = self._folder(key)

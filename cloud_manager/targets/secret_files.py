@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import json
 from pathlib import Path
 
 from cloud_manager.deployment_spec import DeploymentSpec
@@ -28,3 +31,9 @@ def read_secrets(folder: Path | None, spec: DeploymentSpec) -> dict[str, str]:
                 code="secret_missing",
             ) from error
     return values
+
+
+def mark_of(folder: Path | None, spec: DeploymentSpec, salt: str) -> str:
+    """As `target.SecretReader`. Blocking. Raises as `read_secrets`."""
+    values = json.dumps(sorted(read_secrets(folder, spec).items())).encode()
+    return hmac.new(bytes.fromhex(salt), values, hashlib.sha256).hexdigest()

@@ -118,3 +118,16 @@ class Resolver(Protocol):
     async def resolved(self, key: Key, image_uri: str) -> str | None:
         """The image that runs by its digest, e.g. `registry/hello@sha256:…`; None where nobody knows."""
         ...
+
+
+@runtime_checkable
+class SecretReader(Protocol):
+    """A target that reads the values of secrets itself, when a service is started."""
+
+    async def secrets_mark(self, spec: DeploymentSpec, salt: str) -> str:
+        """Changes with any value that `spec` names; nobody learns one from it who lacks the salt (hex digits).
+
+        Raises:
+            TargetError: `secret_missing`.
+        """
+        ...

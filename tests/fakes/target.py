@@ -57,6 +57,7 @@ class World:
     running: dict[Key, list[Revision]] = field(default_factory=dict)
     """Oldest first."""
     removing: dict[Key, int] = field(default_factory=dict)
+    secrets: dict[str, str] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
     """image_uri -> the same image by its digest, as a registry knows it."""
     changed: dict[Key, tuple[str, ...]] = field(default_factory=dict)
@@ -169,6 +170,10 @@ class FakeTarget:
         was_there = self.world.running.pop(key, None)
         if was_there and self.world.removing_looks:
             self.world.removing[key] = self.world.removing_looks + 1
+
+    async def secrets_mark(self, spec: DeploymentSpec, salt: str) -> str:
+        await asyncio.sleep(0)
+        return f"{salt} {[self.world.secrets[name] for name in sorted(spec.deploy.secrets.values())]}"
 
     async def resolved(self, key: Key, image_uri: str) -> str | None:
         await self._enter("resolved", key)
