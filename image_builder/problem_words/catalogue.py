@@ -16,10 +16,12 @@ from image_builder.problem_words.template import Template
 _DEEPEST = 6
 """So often a sentence may stand within a sentence: `given up …; the last one: the program exited …; its last …`."""
 
+_DEFINITE, _WORDS_OF_A_NAME = 20, 2
 _KEPT = 4096
 _PLACE = re.compile(r"[^:;\n]{1,300}:\d{1,9}:\d{1,9}: ")
 """`file:line:column: `, at the beginning of a finding."""
 
+_PLACE_AND_KEY = re.compile(_PLACE.pattern + r"(?:[^ :]{1,300}: )?")
 _NEXT_PLACE = re.compile(r"; (?=[^:;\n ]{1,300}:\d{1,9}:\d{1,9}: )")
 _HANGUL = re.compile("[\uac00-\ud7a3]")
 _WORD = re.compile("[A-Za-z]{2}")
@@ -85,7 +87,9 @@ class Words:
         said = self.text(english)
         if said != english or not general or _HANGUL.search(english) or not _WORD.search(english):
             return said
-        return f"{general} ({english})"
+        place = _PLACE_AND_KEY.match(english)
+        at = place.end() if place else 0
+        return f"{english[:at]}{general} ({english[at:]})"
 
     def _say(self, text: str, depth: int) -> str:
         if depth > _DEEPEST or not _WORD.search(text):
@@ -103,7 +107,11 @@ class Words:
         said = self._exact.get(text) or self._exact.get(plain) or self._exact.get(f"{plain}.")
         if said is not None:
             return said.fill({})
-        matches = [(pair, found) for pair in self._open if pair.sign in text and (found := pair.source.match(text))]
+        matches = [
+            (pair, found)
+            for pair in self._open
+            if pair.sign in text and (found := pair.source.match(text)) and pair.may_begin(found)
+        ]
         if not matches:
             return None
         pair, found = min(matches, key=_looseness)
@@ -125,6 +133,13 @@ class _Pair:
     said: Template
     sign: str
     """A part without which the sentence cannot be this one."""
+
+    def may_begin(self, found: Mapping[str, str]) -> bool:
+        """False if little is fixed and a thing with a long name would begin it: `… does not exist` of others' prose."""
+        first, *rest = self.source.fixed
+        if first or self.source.weight > _DEFINITE or rest[0].startswith((";", ",", ":", " (")):
+            return True
+        return found[self.source.holes[0]].count(" ") <= _WORDS_OF_A_NAME
 
 
 def _looseness(match: tuple[_Pair, Mapping[str, str]]) -> tuple[int, int]:
