@@ -58,8 +58,11 @@ class OwnEngine:
     def kill(self) -> None:
         """kill -9, and see it dead. Its containers run on, as they do; nobody reaches them from outside any more."""
         assert self._dockerd is not None
+        containerd = self._dockerd.children()
         self._dockerd.kill()
         self._dockerd.wait()
+        # It dies, too. As long as the machine's first process has not buried it, the next Engine takes it for alive.
+        psutil.wait_procs(containerd, timeout=5)
 
     def docker(self, *words: str, data: bytes | None = None) -> str:
         argv = [needs.program("docker"), "-H", self.host, *words]
