@@ -118,10 +118,11 @@ class GoogleStage(Stage):
         return part  # type: ignore[no-any-return]
 
     async def step(self, key: Key = KEY) -> Deployment:
+        before = self.meddled
         await self.arrive(until=self.row(key).due)
         try:
             row = await super().step(key)
-            self.meddled = self.meddled and row.tries > 0
+            self.meddled = self.meddled and (not before or row.tries > 0)
         except Killed:
             row = self._died(key)
         await self.look(row)

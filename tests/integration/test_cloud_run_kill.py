@@ -10,10 +10,12 @@ import pytest
 
 from tests.cloud_manager.mortal import Fuse, When
 from tests.gcp_emulator.run_stock import Stock, stock
-from tests.integration.cloud_run_lives import CASES, Case
+from tests.integration.cloud_run_lives import CASES, Case, comes_up, is_updated
 from tests.integration.cloud_run_stage import GoogleStage, LateFuse
 
 pytestmark = pytest.mark.timeout(240)
+SHORTER = [pytest.param(case, marks=[pytest.mark.long] * (case.life in (comes_up, is_updated))) for case in CASES]
+"""The first two are the beginning of a third."""
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ async def lived(google: Stock, case: Case, fuse: Fuse, *, store_dies: bool = Tru
 
 
 @pytest.mark.parametrize("when", [pytest.param("amid", marks=pytest.mark.long), "after"])
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.life.__name__)
+@pytest.mark.parametrize("case", SHORTER, ids=lambda case: case.life.__name__)
 async def test_killed_at_every_call(google: Stock, case: Case, when: When) -> None:
     for at in range(500):
         stage = await lived(google, case, Fuse(at, when))
@@ -44,7 +46,7 @@ async def test_killed_at_every_call(google: Stock, case: Case, when: When) -> No
 
 
 @pytest.mark.parametrize("seconds", [*(pytest.param(soon, marks=pytest.mark.long) for soon in (0.2, 3.0)), 25.0])
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.life.__name__)
+@pytest.mark.parametrize("case", SHORTER, ids=lambda case: case.life.__name__)
 async def test_what_a_dead_manager_had_sent_may_arrive_late(google: Stock, case: Case, seconds: float) -> None:
     """Until then Google shows nothing of it; a service made for nobody would be paid for, for ever."""
     for at in range(100):
