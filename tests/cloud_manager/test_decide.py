@@ -146,6 +146,14 @@ def test_a_newer_wish_forgets_how_far_the_older_was_but_not_what_exists() -> Non
     assert decide.taken_up(replace(old, want=Want.ABSENT), 50.0).facts.stage == "applied"
 
 
+@pytest.mark.parametrize("phase", Phase)
+def test_running_is_not_said_of_what_was_missed_twice(phase: Phase) -> None:
+    """One look may fail by chance; an Engine that is away would else be `running` for as long as it is away."""
+    once, again = row(phase), replace(row(phase), tries=1)
+    assert decide.phase_unseen(once) is phase
+    assert decide.phase_unseen(again) is (Phase.PREPARING if phase is Phase.RUNNING else phase)
+
+
 def test_most_causes_are_waited_out_defects_are_not() -> None:
     internal = PASSING.model_copy(update={"code": "internal"})
     assert decide.is_hopeless(FINAL, 1)
