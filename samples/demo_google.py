@@ -56,9 +56,9 @@ def on_google(name: str, base: str, once: bool, daemons: list[up.Daemon]) -> Non
     sample, home = find(name), STATE / f"{name}-gcp-cloudrun"
     with alone(home, name):
         sample.prepare(heading)
-        places = choose_places(home, local=False)
-        project = copy(sample, YAML, places.shared_root)
-        with twin(home / "google", places.logs, daemons):
+        with twin(home / "google", home / "google.log", daemons):
+            places = choose_places(home, local=False)
+            project = copy(sample, YAML, places.shared_root)
             heading(
                 f"starting the image builder and the cloud manager, in that environment (logs in {short(places.logs)})"
             )
@@ -124,12 +124,11 @@ class Stage:
 
 
 @contextlib.contextmanager
-def twin(state: Path, logs: Path, daemons: list[up.Daemon]) -> Iterator[None]:
+def twin(state: Path, log: Path, daemons: list[up.Daemon]) -> Iterator[None]:
     """Google, here: this process and what it starts meanwhile know it by the environment that the twin wrote."""
-    logs.mkdir(parents=True, exist_ok=True)
     ports = up.free_port(), up.free_port()
     options = ("--state", str(state), "--port", str(ports[0]), "--control-port", str(ports[1]), "--forward")
-    google = up.Daemon("gcp_emulator", f"http://{up.HOST}:{ports[1]}", logs / "gcp_emulator.log", *options)
+    google = up.Daemon("gcp_emulator", f"http://{up.HOST}:{ports[1]}", log, *options)
     heading("starting the offline twin of Google Cloud; what follows speaks to it as to Google, by this environment")
     try:
         google.start(os.environ)
