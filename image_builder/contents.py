@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, JsonValue
 
 from image_builder.contract import Wire
 from image_builder.layer_plan import LayerPlan
@@ -71,8 +71,25 @@ class LayerFacts(Wire):
     wheels: tuple[str, ...] = Field(default=(), description="File names of the wheels it was made from.")
 
 
+_EXAMPLE: dict[str, JsonValue] = {
+    "digest": "sha256:" + "4f" * 32,
+    "size": 48_210_334,
+    "platform": "linux/amd64",
+    "base": "docker.io/library/python@sha256:" + "9b" * 32,
+    "labels": {"org.opencontainers.image.source": "common/7/42/nn_model"},
+    "entrypoint": ["python", "main.py"],
+    "workdir": "/workspace",
+    "env": ["PATH", "PORT"],
+    "ports": ["8080/tcp"],
+    "layers": [{"digest": "sha256:" + "1d" * 32, "title": "program", "kind": "program", "size": 1_204, "wheels": []}],
+    "packages": [],
+}
+
+
 class ImageFacts(Wire):
     """What is in an image. Sizes in bytes."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     digest: str
     size: int = Field(description="Sum of the compressed layers.")

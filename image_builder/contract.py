@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 Platform = Literal["linux/amd64", "linux/arm64", "darwin/amd64", "darwin/arm64"]
 """Operating system and architecture in OCI words. `darwin/*` exists for the `local` target only."""
@@ -152,7 +152,25 @@ class BuildSummary(Wire):
     slowest: str | None = Field(default=None, description="Name of the layer that took longest, if any was made.")
 
 
+_BUILD: dict[str, JsonValue] = {
+    "id": "4f2a9d0c31b7e6584f2a9d0c31b7e658",
+    "state": "running",
+    "step": "layers",
+    "owners": ["7/42"],
+    "request": {"owner": "7/42", "source": "common/7/42/nn_model", "entrypoint": ["python", "main.py"]},
+    "image": None,
+    "base": None,
+    "problem": None,
+    "layers": [{"name": "torch", "kind": "wheel", "state": "building", "done": 73_400_320, "total": 196_083_712}],
+    "summary": None,
+    "created": 1_767_225_600.0,
+    "finished": None,
+}
+
+
 class BuildStatus(Wire):
+    model_config = ConfigDict(json_schema_extra={"examples": [_BUILD]})
+
     id: str = Field(description="First 32 hex digits of the content key: the same inputs give the same id.")
     state: BuildState
     step: Literal["queued", "base", "resolve", "fetch", "layers", "assemble", "push", "done"] = "queued"

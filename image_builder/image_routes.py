@@ -33,6 +33,12 @@ Digest = Annotated[
 ]
 BuildId = Annotated[str, Path(description="The id of a build, 32 hex digits.")]
 
+_SBOM = {
+    "bomFormat": "CycloneDX",
+    "specVersion": "1.6",
+    "components": [{"type": "library", "name": "flask", "version": "3.1.0", "purl": "pkg:pypi/flask@3.1.0"}],
+}
+
 router = APIRouter(responses=ANY)
 
 
@@ -54,7 +60,7 @@ async def show_image(digest: Digest, layout: Images) -> ImageFacts:
     responses={
         200: {
             "description": "CycloneDX 1.6. The same image has the same bytes.",
-            "content": {sbom.MEDIA_TYPE: {"schema": {"type": "object"}}},
+            "content": {sbom.MEDIA_TYPE: {"schema": {"type": "object"}, "example": _SBOM}},
         },
         404: {"model": ErrorAnswer, "description": "There is no such image."},
     },
@@ -79,7 +85,7 @@ async def show_sbom(
             "description": "The text, or its whole build context as a tar.",
             "content": {
                 "text/plain": {"schema": {"type": "string"}, "example": "FROM python:3.11-slim\n…"},
-                "application/x-tar": {"schema": {"type": "string", "format": "binary"}},
+                "application/x-tar": {"schema": {"type": "string", "format": "binary"}, "example": "(a tar)"},
             },
         },
         404: {"model": ErrorAnswer, "description": "There is no such build."},

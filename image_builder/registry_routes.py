@@ -19,6 +19,16 @@ from image_builder.oci.layout import Layout
 
 _NAME = re.compile(r"builds/([0-9a-f]{32})")
 _MANIFESTS = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.oci.image.index.v1+json")
+_MANIFEST = {
+    "schemaVersion": 2,
+    "mediaType": _MANIFESTS[0],
+    "config": {
+        "mediaType": "application/vnd.oci.image.config.v1+json",
+        "digest": "sha256:" + "f0" * 32,
+        "size": 240,
+    },
+    "layers": [],
+}
 _HEADERS = {"Docker-Distribution-Api-Version": "registry/2.0"}
 
 
@@ -29,9 +39,13 @@ def _described(description: str, code: str, message: str) -> dict[str, Any]:
     return {"description": description, "content": content}
 
 
-def _very_bytes(schema: dict[str, str], *media_types: str) -> dict[int | str, dict[str, Any]]:
-    content = {kind: {"schema": schema} for kind in media_types}
+def _very_bytes(schema: dict[str, str], example: Any, *media_types: str) -> dict[int | str, dict[str, Any]]:
+    content = {kind: {"schema": schema, "example": example} for kind in media_types}
     return {200: {"description": "Its very bytes, which the digest is of.", "content": content}}
+
+
+def _json(example: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
+    return {200: {"content": {"application/json": {"example": example}}}}
 
 
 router = APIRouter(
@@ -85,12 +99,17 @@ Manifest = Annotated[str, Depends(_manifest_digest)]
 
 
 @router.head("/v2/", include_in_schema=False)
-@router.get("/v2/", summary="Is this a registry?")
+@router.get("/v2/", summary="Is this a registry?", responses=_json({}))
 async def version() -> JSONResponse:
     return JSONResponse({}, headers=_HEADERS)
 
 
-@router.get("/v2/{name:path}/tags/list", summary="The one tag of an image", dependencies=[Depends(_manifest_digest)])
+@router.get(
+    "/v2/{name:path}/tags/list",
+    summary="The one tag of an image",
+    dependencies=[Depends(_manifest_digest)],
+    responses=_json({"name": "builds/4f2a9d0c31b7e6584f2a9d0c31b7e658", "tags": ["latest"]}),
+)
 async def tags(name: str) -> JSONResponse:
     return JSONResponse({"name": name, "tags": ["latest"]}, headers=_HEADERS)
 
@@ -100,7 +119,7 @@ async def tags(name: str) -> JSONResponse:
     "/v2/{name:path}/manifests/{reference:path}",
     summary="The manifest, by digest or as `latest`",
     response_class=Response,
-    responses=_very_bytes({"type": "object"}, *_MANIFESTS),
+    responses=_very_bytes({"type": "object"}, _MANIFEST, *_MANIFESTS),
 )
 async def manifest(reference: str, manifest: Manifest, request: Request) -> FileResponse:
     layout: Layout = request.app.state.layout
@@ -115,7 +134,7 @@ async def manifest(reference: str, manifest: Manifest, request: Request) -> File
     "/v2/{name:path}/blobs/{digest:path}",
     summary="A configuration or layer; ranges are served",
     response_class=Response,
-    responses=_very_bytes({"type": "string", "format": "binary"}, "application/octet-stream"),
+    responses=_very_bytes({"type": "string", "format": "binary"}, "(a gzip)", "application/octet-stream"),
 )
 async def blob(digest: str, manifest: Manifest, request: Request) -> FileResponse:
     layout: Layout = request.app.state.layout

@@ -8,22 +8,41 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import Field
+from pydantic import ConfigDict, Field, JsonValue
 
 from image_builder.build_queue import BuildQueue
 from image_builder.contract import BuildEvent, BuildRequest, BuildState, BuildStatus, Problem, Wire
 from image_builder.kept_image import is_whole
 from image_builder.oci.layout import Layout
 
+_ID, _DIGEST = "4f2a9d0c31b7e6584f2a9d0c31b7e658", "sha256:" + "4f" * 32
+_PROBLEM: dict[str, JsonValue] = {
+    "code": "version_not_found",
+    "cause": "deployment.yaml:9:13: build.components.libs: there is no torch==9.9 for python 3.11 on linux/amd64",
+    "fix": "Ask for a version that exists: 2.5.1 is the newest.",
+    "retryable": False,
+    "docs": "/docs/errors/version_not_found",
+}
+
 
 class ErrorAnswer(Wire):
     """Every error answer of this API."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"error": _PROBLEM}]})
 
     error: Problem
 
 
 class ImageRow(Wire):
     """An image kept by this builder; pull it as `<this host>/<repository>@<digest>`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"repository": f"builds/{_ID}", "digest": _DIGEST, "size": 48_210_334, "created": 1_767_225_600.0}
+            ]
+        }
+    )
 
     repository: str
     digest: str
@@ -38,6 +57,8 @@ class EventStream(StreamingResponse):
 
 
 class Health(Wire):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "ok", "queued": 0, "running": 1}]})
+
     status: str
     queued: int = Field(description="Builds that wait.")
     running: int = Field(description="Builds that run.")

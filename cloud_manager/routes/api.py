@@ -127,7 +127,12 @@ async def targets(parts: Parts) -> TargetsAnswer:
     return TargetsAnswer(targets=names, ignores={name: parts.targets.get(name).ignores for name in names})
 
 
-@router.get("/schema", summary="JSON Schema of deployment.yaml", tags=["about"])
+@router.get(
+    "/schema",
+    summary="JSON Schema of deployment.yaml",
+    tags=["about"],
+    responses={200: {"content": {"application/json": {"example": {"type": "object", "required": ["deploy"]}}}}},
+)
 async def schema() -> dict[str, Any]:
     """For the completion of editors; every sample links it."""
     return json_schema()

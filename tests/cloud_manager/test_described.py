@@ -8,7 +8,7 @@ import pytest
 
 from cloud_manager.deployment import Phase
 from tests.cloud_manager.face import Face, served
-from tests.described import AMOUNTS, keeps_its_word, operations
+from tests.described import AMOUNTS, keeps_its_word, operations, undescribed
 
 
 @pytest.fixture(scope="module")
@@ -25,3 +25,8 @@ def test_no_call_is_answered_in_a_way_that_is_not_described(face: Face, amount: 
     known = {"user_id": "7", "project_id": "42"}
     asked = [keeps_its_word(operation, amount, known) for operation in operations(face.url)]
     assert len(asked) > 20
+
+
+def test_every_call_is_described_with_examples(face: Face) -> None:
+    """An example is what a reader of /docs copies."""
+    assert undescribed(face.app.openapi()) == []

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
 import pytest
 
-from tests.described import AMOUNTS, keeps_its_word, operations
+from tests.described import AMOUNTS, keeps_its_word, operations, undescribed
 from tests.image_builder.service import serving
 
 
@@ -20,4 +21,5 @@ def test_no_call_is_answered_in_a_way_that_is_not_described(tmp_path: Path, amou
         known = {"build_id": build["id"], "digest": digest, "name": name, "reference": digest}
         asked = [keeps_its_word(operation, amount, known) for operation in operations(service.url)]
         assert len(asked) > 12
+        assert undescribed(httpx.get(f"{service.url}/openapi.json", trust_env=False).json()) == []
         assert "Traceback" not in service.log
