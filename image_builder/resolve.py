@@ -84,6 +84,16 @@ async def resolve(wishes: Wishes, locks: Path, environ: Mapping[str, str], log: 
     return lock
 
 
+async def newest_wheels(wishes: Wishes, environ: Mapping[str, str]) -> Lock:
+    """The newest of what comes as wheels: no code of a package is run to find out. Nothing is kept, for a build has a
+    lock of its own.
+
+    Raises:
+        ResolveFailed: code `source_only` or `no_matching_wheel` where something has no wheel that fits.
+    """
+    return await _for_accelerator(wishes, environ, lambda _line: None, *_WHEELS_ONLY)
+
+
 def _kept(path: Path) -> str | None:
     """The text of a lock made before, whose use is noted: the cache may clear away what is not used for long."""
     try:

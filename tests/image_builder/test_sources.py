@@ -43,14 +43,14 @@ def build_wheel(folder, config_settings=None, metadata_directory=None):
 """
 
 
-def make_source(folder: Path, name: str = "srconly", version: str = "2.0", before: str = "") -> Path:
-    """A source archive that is its own build backend: nothing else is needed to build it."""
-    project = f'[project]\nname = "{name}"\nversion = "{version}"\n'
+def make_source(folder: Path, name: str = "srconly", version: str = "2.0", before: str = "", project: str = "") -> Path:
+    """A source archive that is its own build backend: nothing else is needed to build it. project: more of it."""
+    project = f'[project]\nname = "{name}"\nversion = "{version}"\n{project}'
     system = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
     files = {
         "pyproject.toml": system + project,
         "backend.py": BACKEND.format(name=name, version=version, before=before),
-        "PKG-INFO": f"Metadata-Version: 2.2\nName: {name}\nVersion: {version}\n",
+        "PKG-INFO": f"Metadata-Version: 2.{0 if 'dynamic' in project else 2}\nName: {name}\nVersion: {version}\n",
     }
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}-{version}.tar.gz"
