@@ -17,7 +17,7 @@ _DEEPEST = 6
 """So often a sentence may stand within a sentence: `given up …; the last one: the program exited …; its last …`."""
 
 _DEFINITE, _WORDS_OF_A_NAME = 20, 2
-_KEPT = 4096
+_KEPT = 1024
 _PLACE = re.compile(r"[^:;\n]{1,300}:\d{1,9}:\d{1,9}: ")
 """`file:line:column: `, at the beginning of a finding."""
 

@@ -75,10 +75,8 @@ class _Search:
         for maker, names in makers.items():
             for call, scope in self._source.calls[maker]:
                 self._made(call, names, scope)
-        for module in self._source.modules:
-            for node in ast.walk(module.tree):
-                if isinstance(node, ast.ClassDef):
-                    self._class_code(node, Scope(module))
+        for node, module in (row for rows in self._source.classes.values() for row in rows):
+            self._class_code(node, Scope(module))
         for function in [each for same in self._source.functions.values() for each in same]:
             self._tables(function)
         while self._queue:
@@ -100,7 +98,7 @@ class _Search:
 
     def _tables(self, function: Function) -> None:
         """Words that leave a function in pairs (`yield cause, fix`), by `raise`, or in a mapping with those keys."""
-        for node in ast.walk(function.node):
+        for node in function.ends:
             if isinstance(node, ast.Dict):
                 for key, value in zip(node.keys, node.values, strict=True):
                     if isinstance(key, ast.Constant) and key.value in self._wanted:
@@ -117,9 +115,9 @@ class _Search:
             for call, scope in self._source.calls[called]:
                 if index >= 0 and function in self._source.near(call.func, scope.module):
                     self._given((call, scope), index, name)
-        for maker, rows in () if kind else self._source.fields():
-            for made in self._source.calls[maker] if name in rows else ():
-                self._given(made, rows.index(name), name)
+        for maker, index in () if kind else self._source.fields.get(name, ()):
+            for made in self._source.calls[maker]:
+                self._given(made, index, name)
 
     def _given(self, made: Call, index: int, name: str) -> None:
         call, scope = made
@@ -218,7 +216,7 @@ class _Search:
             case ast.Call(func=ast.Attribute(attr="get", value=table), args=arguments):
                 return [*self._elements(table, scope, depth), *((each, scope) for each in arguments[1:])]
             case ast.Call(func=called):
-                return [row for each in self._source.near(called, scope.module) for row in each.returned()]
+                return [row for each in self._source.near(called, scope.module) for row in each.returned]
             case ast.Subscript(value=table):
                 return self._elements(table, scope, depth)
             case ast.Name(id=name) if depth < _DEEP:
@@ -249,7 +247,7 @@ class _Search:
         """Of a generator, or of those that a loop goes through: `for check in (_one, _other): yield from check()`."""
         looped = [value for value in scope.bound(bare(called)) if isinstance(value, Part)]
         names = [called, *(row for part in looped for row, _ in self._elements(part.of, scope, 0))]
-        return [row for name in names for each in self._source.near(name, scope.module) for row in each.yielded()]
+        return [row for name in names for each in self._source.near(name, scope.module) for row in each.yielded]
 
     def _call(self, node: ast.Call, scope: Scope, depth: int) -> list[str]:
         match node:
@@ -269,7 +267,7 @@ class _Search:
             case ast.Call(func=ast.Name(id=name), args=[kept, *_]) if name in _KEPT:
                 return self._texts(kept, scope, depth)
         called = self._source.near(node.func, scope.module)
-        return self._of_rows((row for each in called for row in each.returned()), depth) or [HOLE]
+        return self._of_rows((row for each in called for row in each.returned), depth) or [HOLE]
 
 
 def _alternatives(node: ast.expr) -> list[ast.expr]:

@@ -31,6 +31,8 @@ class Function:
     module: Module
     method: bool
     outer: Function | None
+    ends: list[ast.AST] = field(default_factory=list)
+    """Its `return`, `yield` and `raise`, and the mappings in it."""
 
     @property
     def parameters(self) -> list[str]:
@@ -46,15 +48,13 @@ class Function:
     def scope(self) -> Scope:
         return Scope(self.module, self)
 
-    def returned(self) -> Iterator[Row]:
-        for node in ast.walk(self.node):
-            if isinstance(node, ast.Return) and node.value is not None:
-                yield node.value, self.scope
+    @cached_property
+    def returned(self) -> list[Row]:
+        return [(node.value, self.scope) for node in self.ends if isinstance(node, ast.Return) and node.value]
 
-    def yielded(self) -> Iterator[Row]:
-        for node in ast.walk(self.node):
-            if isinstance(node, ast.Yield) and node.value is not None:
-                yield node.value, self.scope
+    @cached_property
+    def yielded(self) -> list[Row]:
+        return [(node.value, self.scope) for node in self.ends if isinstance(node, ast.Yield) and node.value]
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +108,8 @@ class Source:
                 self.classes[child.name].append((child, module))
             elif isinstance(child, ast.Call):
                 self.calls[bare(child.func)].append((child, Scope(module, inside)))
+            elif inside is not None and isinstance(child, (ast.Return, ast.Yield, ast.Raise, ast.Dict)):
+                inside.ends.append(child)
             self._descend(module, child, here)
 
     def _errors(self) -> set[str]:
@@ -137,12 +139,16 @@ class Source:
         source = module.source_of(name)
         return [(value, Scope(where)) for where, value in self._constants.get(name, []) if where.path.endswith(source)]
 
-    def fields(self) -> Iterator[tuple[str, list[str]]]:
-        """(class, its annotated names in order)."""
+    @cached_property
+    def fields(self) -> dict[str, list[tuple[str, int]]]:
+        """Name of an annotated field -> (class that has it, its place there)."""
+        found: dict[str, list[tuple[str, int]]] = defaultdict(list)
         for name, rows in self.classes.items():
             for node, _ in rows:
                 targets = [each.target for each in node.body if isinstance(each, ast.AnnAssign)]
-                yield name, [target.id for target in targets if isinstance(target, ast.Name)]
+                for index, target in enumerate(target for target in targets if isinstance(target, ast.Name)):
+                    found[target.id].append((name, index))
+        return found
 
 
 def bare(called: ast.expr) -> str:
