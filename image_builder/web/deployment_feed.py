@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 LINGER = 600.0
 """Seconds for which it goes on after the last page has left: the next one opens at once."""
 _AGAIN_AFTER = 1.0
+_PERIOD = 0.3
+"""Seconds over which changes are gathered: all pages hear of them at once, so that one rendering serves them all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class DeploymentFeed:
         self._known: dict[str, Known] = {}
         """By key; what changed last is last."""
         self._news = asyncio.Event()
+        self._publishing: asyncio.TimerHandle | None = None
         self._whole = asyncio.Event()
         self._reading: asyncio.Task[None] | None = None
         self._users = 0
@@ -102,8 +105,9 @@ class DeploymentFeed:
         return found
 
     async def aclose(self) -> None:
-        if self._end:
-            self._end.cancel()
+        for timer in (self._end, self._publishing):
+            if timer:
+                timer.cancel()
         if self._reading:
             self._reading.cancel()
             await asyncio.wait([self._reading])
@@ -159,6 +163,11 @@ class DeploymentFeed:
             self._tell()
 
     def _tell(self) -> None:
+        if self._publishing is None:
+            self._publishing = asyncio.get_running_loop().call_later(_PERIOD, self._publish)
+
+    def _publish(self) -> None:
+        self._publishing = None
         self.version += 1
         news, self._news = self._news, asyncio.Event()
         news.set()

@@ -16,7 +16,6 @@ from image_builder.web.manager_models import Deployment, Phase
 from image_builder.web.problems import ManagerAway, PageProblem
 from image_builder.web.yaml_view import lines_of
 
-_PERIOD = 0.3  # seconds between two looks at what changed
 _BUILD_PERIOD = 0.5
 _MOST_CHAPTERS = 30
 
@@ -87,7 +86,6 @@ async def follow_project(visit: Visit, tab: str) -> AsyncGenerator[Put | Refresh
                     yield change
             seen = state
             await feed.wait(version)
-            await visit.parts.clock.sleep(_PERIOD)
 
 
 async def _changed(visit: Visit, tab: str, row: Deployment | None) -> AsyncGenerator[Put | Refresh, None]:

@@ -19,7 +19,6 @@ from image_builder.web.pages import language_of
 from image_builder.web.parts import WebParts, parts_of
 
 _PATIENCE = 0.8  # seconds that the first page waits for the manager; what comes later comes live
-_PERIOD = 0.4  # seconds between two lots of changes
 _MOST = 100  # changes that are sent one by one; with more, the page is fetched anew
 
 
@@ -58,7 +57,6 @@ async def _changes(
                 for row in reversed(rows):
                     yield _put(parts, language, wanted, row)
                 yield _summary(parts, language, wanted)
-            await parts.clock.sleep(_PERIOD)
 
 
 def _put(parts: WebParts, language: Language, wanted: Wanted, row: Deployment) -> Put:
@@ -69,8 +67,12 @@ def _put(parts: WebParts, language: Language, wanted: Wanted, row: Deployment) -
 
 def _summary(parts: WebParts, language: Language, wanted: Wanted) -> Put:
     feed = parts.feeds[language]
-    context = _frame(feed, wanted) | {"counts": counts(each for each in feed.deployments if wanted.mentions(each))}
-    return Put("summary", parts.pages.fragment(language, "deployments_summary.html", **context))
+
+    def render() -> str:
+        told = {"counts": counts(each for each in feed.deployments if wanted.mentions(each))}
+        return parts.pages.fragment(language, "deployments_summary.html", **_frame(feed, wanted), **told)
+
+    return Put("summary", parts.rendered.once((language, wanted), feed.version, render))
 
 
 def _context(feed: DeploymentFeed, wanted: Wanted, after: str) -> dict[str, Any]:

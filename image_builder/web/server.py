@@ -17,7 +17,7 @@ from image_builder.connection import Connection
 from image_builder.web.live import Streams
 
 log = logging.getLogger(__name__)
-_GRACE = 3  # seconds that answers under way have to end
+_GRACE = 1  # seconds that answers under way have to end
 
 
 class Gui:

@@ -12,6 +12,8 @@ from tests.web.visitor import Visitor
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 PAGES = ("/", "/?status=stopped&q=nobody", "{one}", "{one}/log", "{one}/yaml", "{one}/revisions", "/nothing/here")
 
+OTHERS = ("/deployments/seen/broken/yaml", "/deployments/seen/broken/revisions", "/docs/errors/exited")
+
 
 @pytest.fixture(scope="session")
 def shown(stack: Stack) -> Stack:
@@ -31,7 +33,7 @@ async def test_no_page_keeps_anybody_out(browser: Browser, shown: Stack, scheme:
         locale="en-US",
     )
     visitor = await Visitor.of(context, shown)
-    for path in (*PAGES, "/deployments/seen/broken/yaml"):
+    for path in (*PAGES, *OTHERS):
         await visitor.page.goto(visitor.base + path.replace("{one}", "/deployments/seen/one"))
         await expect(visitor.page.locator("h1")).to_be_visible()
         await visitor.check_access()

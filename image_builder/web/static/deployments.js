@@ -25,7 +25,7 @@ function look(form) {
   const query = new URLSearchParams([...new FormData(form)].filter(([, value]) => value));
   const address = query.size ? `/?${query}` : "/";
   history.replaceState(null, "", address);
-  refresh(address, true).then(reconnect).then(watch).catch(() => location.assign(address));
+  refresh(address, true).then(reconnect).catch(() => location.assign(address));
 }
 
 async function more(link) {
@@ -61,4 +61,5 @@ document.addEventListener("put", ({ detail }) => {
   row.classList.add("fresh");
 });
 
+document.addEventListener("refreshed", watch);
 watch();

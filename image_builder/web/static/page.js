@@ -85,6 +85,15 @@ export async function refresh(address = location.href, clean = false) {
   if (then) put(now, then, clean);
   document.title = fresh.title;
   freshen();
+  document.dispatchEvent(new CustomEvent("refreshed"));
+  follow();
+}
+
+// The fresh page may go on from a later place, or have nothing more to follow.
+function follow() {
+  const place = document.querySelector("[data-live]");
+  if (!source || (place && new URL(place.dataset.live, location).href === source.url)) return;
+  reconnect();
 }
 
 function connect() {

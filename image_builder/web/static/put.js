@@ -9,14 +9,15 @@ export function put(old, fresh, clean = false) {
     return;
   }
   if (old.dataset?.own !== undefined) return; // A part that a script looks after by itself.
+  const keeps = !clean && old.dataset?.keep !== undefined;
   for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name) && !KEPT.has(name)) old.removeAttribute(name);
   for (const { name, value } of fresh.attributes) {
     if (old.getAttribute(name) !== value && !KEPT.has(name)) old.setAttribute(name, value);
   }
-  children(old, fresh, clean);
+  children(old, fresh, clean, keeps);
 }
 
-function children(old, fresh, clean) {
+function children(old, fresh, clean, keeps) {
   const known = new Map();
   for (const child of old.children) if (child.id) known.set(child.id, child);
   let at = old.firstChild;
@@ -34,7 +35,7 @@ function children(old, fresh, clean) {
   }
   while (at) {
     const next = at.nextSibling;
-    if (clean || old.dataset?.keep === undefined) at.remove();
+    if (!keeps) at.remove();
     at = next;
   }
 }
