@@ -60,7 +60,7 @@ def test_every_call_is_described_with_its_errors(face: Face) -> None:
                 assert shape == "#/components/schemas/ErrorAnswer", f"{method} {path} {status}"
         if "{user_id}" in path or path in ("/start", "/stop", "/status_request"):
             assert {"400", "404"} <= set(answers), f"{method} {path} does not tell of its errors"
-        if method == "post":
+        if method == "post" and "{user_id}" in path:
             assert {"202", "403", "413"} <= set(answers)
 
 
