@@ -173,7 +173,7 @@ async def test_ten_thousand_projects_are_loaded_in_about_a_second(tmp_path: Path
         await connection.exec_driver_sql(
             """WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 9999)
             INSERT INTO deployments SELECT 'u' || i, project_id, want, generation, spec, spec_digest, origins, phase,
-            facts, token, i, tries, created, updated FROM deployments, n"""
+            facts, token, i, tries, created, updated, pinned FROM deployments, n"""
         )
         plan = str((await connection.exec_driver_sql(DUE_PLAN)).all())
     began = time.process_time()
