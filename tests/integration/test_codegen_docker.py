@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from cloud_manager.targets.docker_reference import OwnNames
 from tests.conformance.docker_harness import Docker
 from tests.integration.compose import network_settings
 from tests.integration.stack import Stack, running
@@ -66,6 +67,10 @@ def stack(docker_engine: str, official: None, wheels: Path, tmp_path: Path) -> I
     more = {"DOCKER_HOST": docker_engine, "DOCKER_OWNER": "codegen", "BUILD_NETWORK": "host"}
     with running(tmp_path, PIP_FIND_LINKS=str(wheels), **network, **more) as made:
         yield made
+    docker = Docker(docker_engine)  # what was loaded stays for an hour; a test leaves nothing
+    rows = docker("images", "--format", "{{.Repository}}:{{.Tag}}").split()
+    if ours := [name for name in rows if name.startswith(OwnNames("codegen").home)]:
+        docker("rmi", *ours)
 
 
 def test_a_file_of_the_code_generator_runs(stack: Stack) -> None:
