@@ -17,6 +17,7 @@ from cloud_manager.board import Board
 from cloud_manager.builder_client import BuilderClient
 from cloud_manager.clock import SystemClock
 from cloud_manager.controller import Controller, fill_board
+from cloud_manager.drafts import Drafts
 from cloud_manager.errors import BadRequest, DeployError
 from cloud_manager.metrics import Metrics
 from cloud_manager.preflights import Preflights
@@ -96,6 +97,7 @@ async def _build(settings: Settings, token: str, opened: AsyncExitStack) -> Coll
         clock,
         metrics=metrics,
         preflights=preflights,
+        drafts=Drafts(targets, root),
     )
 
 

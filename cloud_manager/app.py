@@ -20,7 +20,7 @@ from cloud_manager.body_limit import BodyLimit
 from cloud_manager.errors import BadRequest, DeployError
 from cloud_manager.problem_words import speak
 from cloud_manager.request_log import RequestLog
-from cloud_manager.routes import api, changes, codes, health, metrics, preflight, revisions, streams, tango
+from cloud_manager.routes import api, changes, codes, drafts, health, metrics, preflight, revisions, streams, tango
 from cloud_manager.routes.pages import OwnHostOnly
 from cloud_manager.routes.parts import Collaborators
 from image_builder.contract import Problem
@@ -65,7 +65,7 @@ def create_app(
         app.add_middleware(Access, token=token, is_open=lambda scope: scope["path"] in unguarded, refuse=_refuse)
     app.add_middleware(OwnHostOnly)
     app.state.parts = parts
-    for each in (tango, api, codes, changes, revisions, preflight, streams, health, metrics):
+    for each in (tango, api, codes, drafts, changes, revisions, preflight, streams, health, metrics):
         app.include_router(each.router)
     app.include_router(pages(speak))
     _answer_errors(app)

@@ -13,6 +13,7 @@ from cloud_manager.change_feed import ChangeFeed
 from cloud_manager.clock import Clock, SystemClock
 from cloud_manager.deployment import Key
 from cloud_manager.deployment_spec import DeploymentSpec
+from cloud_manager.drafts import Drafts
 from cloud_manager.event_feed import EventFeed
 from cloud_manager.metrics import Metrics
 from cloud_manager.preflight import Report
@@ -74,6 +75,7 @@ class Collaborators:
     streams: EventStreams = field(default_factory=EventStreams)
     metrics: Metrics = field(default_factory=Metrics)
     preflights: PreflightRuns = field(kw_only=True)
+    drafts: Drafts = field(kw_only=True)
     feed: EventFeed = field(init=False)
     changes: ChangeFeed = field(init=False)
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from cloud_manager.board import Board
 from cloud_manager.clock import SystemClock
 from cloud_manager.deployment import Key, Phase
 from cloud_manager.deployment_spec import Deploy, DeploymentSpec, LoadedSpec
+from cloud_manager.drafts import Drafts
 from cloud_manager.errors import DeployError
 from cloud_manager.preflight import Check, Report
 from cloud_manager.routes.event_stream import EventStreams
@@ -77,6 +79,8 @@ class FakeController:
 class FakeTarget:
     """Two lines of log, and, followed, one more for each `say`."""
 
+    ignores = ("deploy.region",)
+
     def __init__(self) -> None:
         self.more: asyncio.Queue[str] = asyncio.Queue()
 
@@ -131,7 +135,7 @@ class FakePreflights:
 class Face:
     """A running server. `store`, `board` … may be changed through `do`, which runs in the server's loop."""
 
-    def __init__(self, **access: Any) -> None:
+    def __init__(self, shared_root: Path = Path("/nowhere"), **access: Any) -> None:
         self.store, self.board = MemoryStore(), Board()
         self.deployments = FakeDeployments(self.store, self.board)
         self.controller, self.targets, self.builder = FakeController(), FakeTargets(), FakeBuilder()
@@ -144,6 +148,7 @@ class Face:
             targets=self.targets,
             builder=self.builder,  # type: ignore[arg-type]
             preflights=self.preflights,
+            drafts=Drafts(self.targets, shared_root),
             clock=SystemClock(),
             streams=EventStreams(keep_alive=0.2),
         )
