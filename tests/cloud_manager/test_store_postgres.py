@@ -15,6 +15,7 @@ from cloud_manager.deployment import Deployment, Key, Phase
 from cloud_manager.errors import DeployError, LostOwnership, Unavailable
 from cloud_manager.store.open import open_store
 from cloud_manager.store.protocol import NewEvent, Store
+from cloud_manager.store.tables import SCHEMA_VERSION
 from tests.cloud_manager.storing import KEY, loaded, moved
 from tests.cloud_manager.test_store_sqlite import manager, said
 from tests.postgres import administrate
@@ -163,7 +164,7 @@ async def test_managers_that_start_together_make_one_schema(postgres_database: s
     assert sorted(row.generation for row in rows) == list(range(1, 21))
     for store in stores:
         await store.aclose()
-    assert administrate(postgres_database, "SELECT version_num FROM cloud_deploy_version") == [("0001",)]
+    assert administrate(postgres_database, "SELECT version_num FROM cloud_deploy_version") == [(SCHEMA_VERSION,)]
 
 
 async def test_a_manager_of_an_older_release_keeps_off_a_newer_database(postgres_database: str, tmp_path: Path) -> None:
