@@ -163,6 +163,7 @@ def look_around(places: up.Places, project: Path, name: str, rows: Iterable[tupl
     tail = f"--url {places.manager_url}" if places.manager_port != 8890 else ""
     heading("look around")
     common = [
+        ("the GUI", places.web_url),
         ("the manager's API", f"{places.manager_url}/docs"),
         ("the builder's API", f"{places.builder_url}/docs"),
         ("change it", f"edit {short(project / 'nn_model' / 'server.py')}"),

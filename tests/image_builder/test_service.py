@@ -141,7 +141,12 @@ def test_stopping_is_quick_though_people_listen_and_the_build_goes_on_later(tmp_
 def test_a_second_builder_on_the_folder_is_refused_in_one_line(tmp_path: Path) -> None:
     """Otherwise two builders write the same records."""
     with serving(tmp_path / "state"):
-        env = {"STATE_DIR": str(tmp_path / "state"), "IMAGE_BUILDER_PORT": "0", "WEB_PORT": "0", "PATH": "/usr/bin:/bin"}
+        env = {
+            "STATE_DIR": str(tmp_path / "state"),
+            "IMAGE_BUILDER_PORT": "0",
+            "WEB_PORT": "0",
+            "PATH": "/usr/bin:/bin",
+        }
         second = subprocess.run(  # noqa: PLW1510 - that it fails is the point
             [sys.executable, "-m", "image_builder"], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60
         )
