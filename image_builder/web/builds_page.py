@@ -189,7 +189,8 @@ async def _changes(
     async with aclosing(parts.queue.events(status.id, after, quiet=_PERIOD)) as events:
         async for event in events:
             if event is not None and event.kind in ("step", "log"):
-                yield Put("log", parts.pages.fragment(language, "build_line.html", line=event, build=status), "append")
+                html = parts.pages.fragment(language, "build_line.html", line=event, build=status)
+                yield Put(f"line-{event.sequence}", html, "last", "log")
             now = parts.clock.now()
             if now - shown >= _PERIOD:
                 shown = now

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -25,8 +25,8 @@ from image_builder.web.problems import PageProblem
 from image_builder.web.yaml_view import lines_of
 
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
+_IDS = ("user", "project")
 _NO_SUCH_PROJECT = 404
-_LONGEST_TEXT = 200_000
 PYTHONS = ("3.13", "3.12", "3.11", "3.10", "3.9")
 
 
@@ -41,14 +41,31 @@ class Draft:
     @classmethod
     def of(cls, values: Mapping[str, str]) -> Draft:
         by_hand = values.get("mode") == "yaml"
-        text = values.get("text", "")[:_LONGEST_TEXT] if by_hand else draft_yaml.yaml_of(values)
+        text = values.get("text", "") if by_hand else draft_yaml.yaml_of(values)
         return cls(values, text.replace("\r\n", "\n"), by_hand)
 
     @property
     def key(self) -> str | None:
         """`7/42`, once both ids are right."""
-        user, project = self.values.get("user", "").strip(), self.values.get("project", "").strip()
-        return f"{user}/{project}" if _ID.fullmatch(user) and _ID.fullmatch(project) else None
+        return None if self.wrong_ids else "/".join(self.values[name].strip() for name in _IDS)
+
+    @property
+    def asked(self) -> bool:
+        """Whether a button was pressed that has everything judged, also what was not touched."""
+        return self.values.get("action", "yaml") != "yaml"
+
+    @property
+    def wrong_ids(self) -> tuple[str, ...]:
+        """Which of `user` and `project` cannot be."""
+        return tuple(name for name in _IDS if not _ID.fullmatch(self.values.get(name, "").strip()))
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """place: `new`: saving makes the project's folder; `replaced`: it replaces a file that is there."""
+
+    verdict: Verdict
+    place: Literal["", "new", "replaced"] = ""
 
 
 async def new(request: Request) -> Response:
@@ -74,33 +91,28 @@ async def edit(request: Request) -> Response:
 
 
 async def save(request: Request) -> Response:
-    """action: `yaml` goes on with the text; `save` writes it; `start` also starts it."""
+    """action: `yaml` goes on with the text; `save` writes it; `start` also starts it; anything else only judges it."""
     parts, language = parts_of(request), language_of(request)
     values = await read_form(request)
-    draft, action = Draft.of(values), values.get("action", "save")
+    draft, action = Draft.of(values), values.get("action", "")
     if action == "yaml":
         return await _page(request, Draft.of({**values, "mode": "yaml", "text": draft.text}))
-    if draft.key is None:
-        return await _page(request, draft, status=422)
+    if draft.key is None or action not in ("save", "start"):
+        return await _page(request, draft, status=200 if draft.key else 422)
     try:
         await parts.manager.write(language, draft.key, draft.text)
+        if action == "start":
+            await parts.manager.start(language, draft.key)
     except PageProblem as error:
         return await _page(request, draft, problem=error, status=error.status)
-    if action != "start":
-        return RedirectResponse(f"/deployments/{draft.key}/yaml", 303)
-    try:
-        await parts.manager.start(language, draft.key)
-    except PageProblem as error:
-        return await _page(request, draft, problem=error, status=error.status)
-    return RedirectResponse(f"/deployments/{draft.key}", 303)
+    return RedirectResponse(f"/deployments/{draft.key}{'' if action == 'start' else '/yaml'}", 303)
 
 
 async def preview(request: Request) -> Response:
     """What the page's script asks for while one types: HTML of the preview, and what is to be said at each field."""
     parts, language = parts_of(request), language_of(request)
     draft = Draft.of(await read_form(request))
-    verdict, new_project = await _judged(parts, language, draft)
-    context = _preview(draft, verdict, new_project)
+    context = _preview(parts, language, draft, await _judged(parts, language, draft))
     html = parts.pages.fragment(language, "new_preview.html", **context)
     return JSONResponse({"preview": html, "wrong": context["wrong"]}, headers={"Cache-Control": "no-store"})
 
@@ -109,8 +121,11 @@ async def size(request: Request) -> Response:
     """The image's size as far as packages make it, as HTML."""
     parts, language = parts_of(request), language_of(request)
     draft = Draft.of(await read_form(request))
-    estimate, problem = await _estimate(parts, draft)
-    html = parts.pages.fragment(language, "new_size.html", estimate=estimate, problem=problem)
+    try:
+        (estimate, problem), late = await _estimate(parts, draft), False
+    except TimeoutError:
+        (estimate, problem), late = (None, ""), True
+    html = parts.pages.fragment(language, "new_size.html", estimate=estimate, problem=problem, late=late)
     return JSONResponse({"size": html}, headers={"Cache-Control": "no-store"})
 
 
@@ -127,16 +142,16 @@ async def _page(
 ) -> Response:
     parts, language = parts_of(request), language_of(request)
     targets = targets or await parts.manager.targets(language)
-    verdict, new_project = await _judged(parts, language, draft)
     context = {
         "values": draft.values,
         "targets": targets.targets,
         "ignored_by": {name: _ignored_fields(paths) for name, paths in targets.ignores.items()},
         "pythons": PYTHONS,
         "problem": problem.problem if problem else None,
-        "asked": status != 200,
+        "asked": draft.asked,
         "estimate": None,
-        **_preview(draft, verdict, new_project),
+        "late": False,
+        **_preview(parts, language, draft, await _judged(parts, language, draft)),
     }
     return parts.pages.page(request, "new.html", status, here="new", **context)
 
@@ -145,32 +160,44 @@ def _ignored_fields(paths: tuple[str, ...]) -> list[str]:
     return sorted({name for path in paths for name in draft_yaml.fields_below(path)})
 
 
-def _preview(draft: Draft, verdict: Verdict, new_project: bool) -> dict[str, Any]:
-    wrong: dict[str, list[str]] = {}
+def _preview(parts: WebParts, language: Language, draft: Draft, judged: Judged) -> dict[str, Any]:
+    verdict, say = judged.verdict, parts.pages.words_of(language)
+    wrong = {name: [say("new.id_wrong")] for name in draft.wrong_ids}
     for finding in verdict.findings:
         wrong.setdefault(draft_yaml.field_of(finding.path) or "", []).append(finding.message)
     return {
         "draft": draft,
         "verdict": verdict,
         "wrong": wrong,
-        "new_project": new_project,
+        "place": judged.place,
         "lines": lines_of(ProjectFile(text=draft.text.removesuffix("\n"), verdict=verdict), cover=False),
     }
 
 
-async def _judged(parts: WebParts, language: Language, draft: Draft) -> tuple[Verdict, bool]:
-    """The manager's verdict, and whether the project has no folder yet."""
-    if draft.key is not None:
-        try:
-            return await parts.manager.judge(language, draft.text, draft.key), False
-        except PageProblem as error:
-            if error.status != _NO_SUCH_PROJECT:
-                raise
-    return await parts.manager.judge(language, draft.text, None), draft.key is not None
+async def _judged(parts: WebParts, language: Language, draft: Draft) -> Judged:
+    """What the manager says of the draft, with the project's files where there is such a project."""
+    if draft.key is None:
+        return Judged(await parts.manager.judge(language, draft.text, None))
+    try:
+        verdict = await parts.manager.judge(language, draft.text, draft.key)
+    except PageProblem as error:
+        if error.status != _NO_SUCH_PROJECT:
+            raise
+        return Judged(await parts.manager.judge(language, draft.text, None), "new")
+    replaces = not draft.by_hand and await _has_file(parts, language, draft.key)
+    return Judged(verdict, "replaced" if replaces else "")
+
+
+async def _has_file(parts: WebParts, language: Language, key: str) -> bool:
+    try:
+        await parts.manager.file(language, key)
+    except PageProblem as error:
+        return error.status != _NO_SUCH_PROJECT
+    return True
 
 
 async def _estimate(parts: WebParts, draft: Draft) -> tuple[Estimate | None, str]:
-    """The estimate, or why there is none."""
+    """The estimate, or why there is none. Raises TimeoutError."""
     lines = [line.strip() for line in draft.values.get("packages", "").splitlines() if line.strip()]
     if not lines or parts.estimator is None:
         return None, ""
@@ -186,7 +213,7 @@ async def _estimate(parts: WebParts, draft: Draft) -> tuple[Estimate | None, str
         return await parts.estimator.estimate(request), ""
     except BuildError as error:
         return None, error.problem.cause
-    except (TimeoutError, ValueError):
+    except ValueError:  # it is said at its field
         return None, ""
 
 

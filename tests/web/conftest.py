@@ -13,6 +13,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, async_playwright
 
 from tests import needs
+from tests.image_builder.wheels import make_wheel, offline
 from tests.integration.stack import Stack, running
 from tests.web.visitor import Visitor
 
@@ -21,8 +22,17 @@ _FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-n
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with running(tmp_path_factory.mktemp("gui")) as pair:
+def links(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The only packages that there are."""
+    folder = tmp_path_factory.mktemp("links")
+    make_wheel(folder, "greeting", "1.2", requires=("politeness",), metadata="License-Expression: MIT\n")
+    make_wheel(folder, "politeness", files={"politeness.py": bytes(range(256)) * 200})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory, links: Path) -> Iterator[Stack]:
+    with running(tmp_path_factory.mktemp("gui"), **offline(links)) as pair:
         yield pair
 
 

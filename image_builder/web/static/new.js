@@ -66,6 +66,14 @@ form.addEventListener("input", (event) => {
   sizeLater = setTimeout(measure, 900);
 });
 
+// Enter in a field of one line judges the form, where it is, as without this script a new page would.
+form.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.isComposing || event.target.nodeName !== "INPUT") return;
+  event.preventDefault();
+  for (const field of form.elements) touched.add(field.name);
+  judge();
+});
+
 const editor = document.getElementById("f-text");
 editor?.addEventListener("keydown", (event) => {
   // Tab leaves the field, as everywhere; two spaces are what YAML is indented with.
