@@ -8,7 +8,8 @@ from typing import Any
 
 from cloud_manager.board import Board
 from cloud_manager.clock import Clock
-from cloud_manager.decide import backoff_seconds, is_hopeless, poll_delay, ready_delay, resync_delay, taken_up
+from cloud_manager.decide import is_hopeless, taken_up
+from cloud_manager.delays import backoff_seconds, poll_delay, ready_delay, resync_delay
 from cloud_manager.deployment import Deployment, Phase, may_become
 from cloud_manager.store.protocol import NewEvent, Store
 from cloud_manager.watch import Unwatched, Watch

@@ -18,13 +18,8 @@ MOST_LOST_IMAGES = 5
 _IMAGES_KEPT = 2
 _GONE = frozenset({"blob_unknown", "manifest_unknown", "name_unknown"})
 """https://github.com/opencontainers/distribution-spec/blob/main/spec.md#error-codes"""
-_LONGEST_BACKOFF = 60.0
 _LONGEST_WAIT = 1800.0
 """Seconds for a service to come up, or to go: longer than any target takes, large images and GPUs included."""
-_LONGEST_POLL = 1.0
-"""Seconds. Readiness is noticed within two: this long until the next look, and a look may be shared that is as old."""
-_READY_POLL = 0.75
-"""Seconds. A look at a target may be a second old (one look serves all projects), and readiness is told within two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,30 +279,6 @@ def is_hopeless(problem: Problem, tries: int) -> bool:
     """Whether trying again has been tried enough. Most causes are waited out for ever: a builder comes back."""
     most = {"internal": MOST_INTERNAL_TRIES, "build_cancelled": MOST_CANCELLED_TRIES}
     return not problem.retryable or tries >= most.get(problem.code, tries + 1)
-
-
-def backoff_seconds(tries: int, jitter: float) -> float:
-    """Full jitter between 1 s and min(60, 2^tries) s. jitter: 0 <= x < 1.
-
-    https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
-    """
-    longest = min(_LONGEST_BACKOFF, 2.0 ** min(tries, 10))
-    return 1.0 + jitter * (longest - 1.0)
-
-
-def poll_delay(waited: float, shortest: float) -> float:
-    """Seconds until the next look at something awaited for `waited` seconds: the longer, the less often."""
-    return min(max(waited / 20, shortest), max(_LONGEST_POLL, shortest))
-
-
-def ready_delay(shortest: float) -> float:
-    """Seconds until the next look at a service that is coming up, however long it takes."""
-    return max(_READY_POLL, shortest)
-
-
-def resync_delay(resync_seconds: float, jitter: float) -> float:
-    """Ten percent to either side, so that what was started together is not looked at together for ever."""
-    return resync_seconds * (0.9 + 0.2 * jitter)
 
 
 def _lost(build_id: str) -> Problem:

@@ -8,6 +8,7 @@ from typing import Any
 
 from cloud_manager import decide, story
 from cloud_manager.claim import Claim
+from cloud_manager.delays import backoff_seconds
 from cloud_manager.deployment import Deployment, Phase
 from cloud_manager.deployment_spec import DeploymentSpec
 from cloud_manager.drift import drift_of, problem_of
@@ -111,7 +112,7 @@ async def _apply(claim: Claim, spec: DeploymentSpec, target: Target, revision: s
         return
     # What was there and is to be put back is put back ever more seldom: perhaps someone else deletes it each time.
     tries = claim.row.tries + 1 if again else claim.row.tries
-    delay = decide.backoff_seconds(tries, 0.5) if again else claim.until_ready()
+    delay = backoff_seconds(tries, 0.5) if again else claim.until_ready()
     await claim.save(stage="applied", problem=None, tries=tries, delay=delay)
 
 
@@ -138,7 +139,7 @@ async def _leave_alone(claim: Claim, target: Target, seen: Observation, drift: t
     events = () if known else (story.drifted(problem),)
     facts: dict[str, Any] = {"url": seen.url, "detail": seen.detail, "problem": problem, "drift": drift}
     tries = row.tries + 1 if seen.state == "pending" else 0  # it may be on its way to somewhere
-    delay = decide.backoff_seconds(tries, 0.5) if tries else claim.resync()
+    delay = backoff_seconds(tries, 0.5) if tries else claim.resync()
     await claim.save(*events, phase=phase, tries=tries, delay=min(delay, claim.resync()), **facts)
 
 

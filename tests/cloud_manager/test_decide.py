@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cloud_manager import decide
+from cloud_manager import decide, delays
 from cloud_manager.deployment import Deployment, Facts, Key, Phase, Want
 from cloud_manager.deployment_spec import DeploymentSpec
 from cloud_manager.targets.target import Observation, State
@@ -163,12 +163,12 @@ def test_most_causes_are_waited_out_defects_are_not() -> None:
 
 @pytest.mark.parametrize("tries", [0, 1, 2, 3, 6, 100, 10_000])
 def test_backoff_stays_between_one_second_and_a_minute(tries: int) -> None:
-    shortest, longest = decide.backoff_seconds(tries, 0.0), decide.backoff_seconds(tries, 0.999999)
+    shortest, longest = delays.backoff_seconds(tries, 0.0), delays.backoff_seconds(tries, 0.999999)
     assert shortest == 1.0
     assert longest <= min(60.0, 2.0**tries if tries < 10 else 60.0)
 
 
 def test_what_is_awaited_longer_is_asked_less_often() -> None:
-    assert decide.poll_delay(0.0, 0.5) == 0.5
-    assert decide.poll_delay(15.0, 0.5) == 0.75
-    assert decide.poll_delay(3600.0, 0.5) == 1.0, "readiness after an hour is noticed within two seconds, too"
+    assert delays.poll_delay(0.0, 0.5) == 0.5
+    assert delays.poll_delay(15.0, 0.5) == 0.75
+    assert delays.poll_delay(3600.0, 0.5) == 1.0, "readiness after an hour is noticed within two seconds, too"
