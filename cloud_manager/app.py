@@ -16,14 +16,14 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from cloud_manager.access import Access
-from cloud_manager.body_limit import BodyLimit
 from cloud_manager.errors import BadRequest, DeployError
 from cloud_manager.problem_words import speak
 from cloud_manager.request_log import RequestLog
 from cloud_manager.routes import api, changes, codes, drafts, health, metrics, preflight, revisions, streams, tango
-from cloud_manager.routes.pages import OwnHostOnly
 from cloud_manager.routes.parts import Collaborators
 from image_builder.contract import Problem
+from image_builder.edge.body_limit import BodyLimit
+from image_builder.edge.pages import OwnHostOnly
 from image_builder.problem_words.answers import SpokenAnswers, language_of
 from image_builder.problem_words.pages import pages
 

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 import uvicorn
 from starlette.types import ASGIApp
 
-from cloud_manager.connection import Connection
 from cloud_manager.errors import DeployError
+from image_builder.edge.connection import Connection
 
 _GRACE = 5
 """Seconds that answers under way may take once the server goes down."""

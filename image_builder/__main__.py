@@ -21,7 +21,7 @@ from image_builder.build_queue import BuildQueue, Maker
 from image_builder.build_store import BuildStore
 from image_builder.cache_keeper import CacheKeeper
 from image_builder.clock import SystemClock
-from image_builder.connection import Connection
+from image_builder.edge.connection import Connection
 from image_builder.engines.choose import engines_of
 from image_builder.engines.engine import Engine
 from image_builder.errors import BuildError

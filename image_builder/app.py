@@ -16,15 +16,15 @@ from starlette.types import ASGIApp
 
 from image_builder import image_routes, metrics_routes, registry_routes, routes
 from image_builder.access import Access
-from image_builder.body_limit import BodyLimit
 from image_builder.build_queue import BuildQueue
 from image_builder.cache_keeper import CacheKeeper
 from image_builder.cache_routes import router as cache_router
 from image_builder.contract import Problem
+from image_builder.edge.body_limit import BodyLimit
+from image_builder.edge.pages import OwnHostOnly
 from image_builder.errors import BuildError, one_line
 from image_builder.metrics import Metrics
 from image_builder.oci.layout import Layout
-from image_builder.pages import OwnHostOnly
 from image_builder.problem_words.answers import SpokenAnswers
 from image_builder.problem_words.pages import pages
 from image_builder.problem_words.speech import speak

@@ -14,8 +14,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from image_builder.body_limit import BodyLimit
 from image_builder.contract import Problem
+from image_builder.edge.body_limit import BodyLimit
 from image_builder.errors import BuildError
 from image_builder.web import (
     builds_page,

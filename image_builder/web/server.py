@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import uvicorn
 from starlette.types import ASGIApp
 
-from image_builder.connection import Connection
+from image_builder.edge.connection import Connection
 from image_builder.web.live import Streams
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 
-from cloud_manager.body_limit import BodyLimit
-from cloud_manager.connection import Connection
+from image_builder.edge.body_limit import BodyLimit
+from image_builder.edge.connection import Connection
 from tests.cloud_manager.face import Face, served, until
 
 ACT = "/api/v1/deployments/7/42/stop"
