@@ -50,11 +50,14 @@ class ChangeFeed:
                 rows = list(heard.values())
                 heard.clear()
                 for first in range(0, len(rows), _AT_ONCE):
-                    yield await self._with_events(rows[first : first + _AT_ONCE])
+                    if changes := await self._with_events(rows[first : first + _AT_ONCE]):
+                        yield changes
                 await self._clock.sleep(self._period)
         finally:
             self._board.listeners.discard(hear)
 
     async def _with_events(self, rows: list[Deployment]) -> list[Change]:
+        """Without rows that a newer wish has overtaken meanwhile: the board hears of theirs next."""
         last = await self._store.last_events([row.key for row in rows])
-        return [Change(row, last.get(row.key)) for row in rows]
+        changes = [Change(row, last.get(row.key)) for row in rows]
+        return [each for each in changes if each.last is None or each.last.generation <= each.row.generation]

@@ -17,7 +17,7 @@ async def start(request: Request) -> Response:
     """A file that is not right is shown with what is wrong in it."""
     visit = Visit.of(request)
     try:
-        await visit.parts.manager.start(visit.language, visit.key)
+        await _act(visit, "start")
     except PageProblem as error:
         if error.problem.code != _INVALID:
             raise
@@ -27,14 +27,20 @@ async def start(request: Request) -> Response:
 
 async def stop(request: Request) -> Response:
     visit = Visit.of(request)
-    await visit.parts.manager.stop(visit.language, visit.key)
+    await _act(visit, "stop")
     return RedirectResponse(visit.path, 303)
 
 
 async def rollback(request: Request) -> Response:
     visit, form = Visit.of(request), await read_form(request)
-    await visit.parts.manager.rollback(visit.language, visit.key, form.get("revision", ""))
+    await _act(visit, "rollback", revision=form.get("revision", ""))
     return RedirectResponse(visit.path, 303)
+
+
+async def _act(visit: Visit, what: str, **parameters: str) -> None:
+    """The page that comes next shows it, before the manager tells everybody."""
+    answer = await visit.parts.manager.act(visit.language, visit.key, what, **parameters)
+    visit.parts.feeds[visit.language].take(answer)
 
 
 _ONE = "/deployments/{user}/{project}"

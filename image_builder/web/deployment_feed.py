@@ -128,7 +128,7 @@ class DeploymentFeed:
                 if change is None:  # from here on nothing is missed
                     await self._read_all()
                 else:
-                    self._take(change)
+                    self.take(change)
 
     async def _read_all(self) -> None:
         seen: set[str] = set()
@@ -137,7 +137,7 @@ class DeploymentFeed:
             page = await self._manager.deployments(self._language, after)
             for deployment in page.items:
                 seen.add(deployment.key)
-                self._take(deployment)
+                self.take(deployment)
             if page.next is None:
                 break
             after = page.next
@@ -146,7 +146,7 @@ class DeploymentFeed:
         self._whole.set()
         self._set_problem(None)
 
-    def _take(self, deployment: Deployment) -> None:
+    def take(self, deployment: Deployment) -> None:
         """A healthy project is looked at, and written, every few minutes: only what would be shown anew is news."""
         before = self._known.get(deployment.key)
         if before and before.deployment.shown == deployment.shown:

@@ -72,6 +72,7 @@ class Streams:
                 yield chunk
         finally:
             pump.cancel()
+            await asyncio.wait([pump])  # what the changes come from is let go
 
 
 async def _fill(queue: asyncio.Queue[str | None], changes: AsyncGenerator[Put | Refresh, None]) -> None:
@@ -98,20 +99,20 @@ async def merged(*sources: AsyncGenerator[Put | Refresh, None]) -> AsyncGenerato
                 await queue.put(change)
 
     carriers = [asyncio.create_task(carry(source), name="part of a live page") for source in sources]
+    getting: asyncio.Task[Put | Refresh] | None = None
     try:
         while not any(carrier.done() for carrier in carriers):
-            getting = asyncio.create_task(queue.get(), name="next of a live page")
+            getting = getting or asyncio.create_task(queue.get(), name="next of a live page")
             await asyncio.wait({getting, *carriers}, return_when=asyncio.FIRST_COMPLETED)
             if getting.done():
-                yield getting.result()
-            else:
-                getting.cancel()
+                change, getting = getting.result(), None
+                yield change
         for carrier in carriers:
             if carrier.done():
                 carrier.result()
     finally:
-        for carrier in carriers:
-            carrier.cancel()
+        for task in (*carriers, *([getting] if getting else [])):
+            task.cancel()
         await asyncio.gather(*carriers, return_exceptions=True)
 
 

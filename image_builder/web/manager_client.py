@@ -57,14 +57,11 @@ class ManagerClient:
         """key: `7/42`."""
         return await self._read(Deployment, f"/deployments/{key}", language)
 
-    async def start(self, language: Language, key: str) -> None:
-        await self._call("POST", f"/deployments/{key}/start", language)
-
-    async def stop(self, language: Language, key: str) -> None:
-        await self._call("POST", f"/deployments/{key}/stop", language)
-
-    async def rollback(self, language: Language, key: str, revision: str) -> None:
-        await self._call("POST", f"/deployments/{key}/rollback", language, params={"revision": revision})
+    async def act(self, language: Language, key: str, what: str, **parameters: str) -> Deployment:
+        """what: `start`, `stop`, `rollback`. The project as it is then."""
+        response = await self._call("POST", f"/deployments/{key}/{what}", language, params=parameters)
+        with self._reachable():
+            return Deployment.model_validate_json(response.content)
 
     async def file(self, language: Language, key: str) -> ProjectFile:
         """deployment.yaml as it is now."""

@@ -102,7 +102,7 @@ async def save(request: Request) -> Response:
     try:
         await parts.manager.write(language, draft.key, draft.text)
         if action == "start":
-            await parts.manager.start(language, draft.key)
+            await parts.manager.act(language, draft.key, "start")
     except PageProblem as error:
         return await _page(request, draft, problem=error, status=error.status)
     return RedirectResponse(f"/deployments/{draft.key}{'' if action == 'start' else '/yaml'}", 303)

@@ -49,9 +49,11 @@ class Chapter:
 
 
 def chapters(events: Sequence[Event], deployment: Deployment) -> tuple[Chapter, ...]:
-    """By generation, the newest first."""
+    """By generation, the newest first; without wishes that the deployment does not know of yet."""
     by_generation: dict[int, list[Event]] = {}
     for event in events:
+        if event.generation > deployment.generation:
+            continue
         by_generation.setdefault(event.generation, []).append(event)
     newest = max(by_generation, default=0)
     found = [

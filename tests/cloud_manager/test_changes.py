@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -59,3 +60,18 @@ def test_the_list_has_each_projects_last_event(face: Face) -> None:
     face.do(face.deployments.start(Key("8", "1")))
     items = httpx.get(f"{face.url}/api/v1/deployments", trust_env=False).json()["items"]
     assert [item["last_event"]["kind"] for item in items] == ["start", "start"]
+
+
+def test_a_row_is_not_told_with_an_event_of_a_newer_wish(face: Face) -> None:
+    """Else a page would show `running` beside the stop that ended it."""
+
+    async def overtaken() -> None:
+        row = await face.store.get(PROJECT)
+        assert row is not None
+        face.board.put([replace(row, updated=row.updated + 1)])
+        await face.store.want_absent(PROJECT, now=300.0)
+
+    with following(face) as events:
+        face.do(overtaken())
+        face.do(face.deployments.start(Key("7", "43")))
+        assert next(events).json()["project_id"] == "43"

@@ -87,6 +87,7 @@ async def test_an_earlier_revision_is_brought_back(visitor: Visitor, stack: Stac
     await page.get_by_role("dialog").get_by_role("button", name="Roll back to this").click()
     await visitor.sees("Rollback", "#overview")
     await expect(page.locator("#head .status")).to_contain_text("Running", timeout=60_000)
+    await visitor.sees("generation 3", "#overview header >> nth=0")
     assert stack.answer("gui", "back")["text"] == "first"
 
 

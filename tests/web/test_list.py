@@ -56,3 +56,14 @@ async def test_a_manager_that_goes_away_is_told_and_so_is_its_return(visitor: Vi
     await expect(page.locator("#summary .notice")).to_have_count(0, timeout=30_000)
     stack.get("/stop", "away", "1")
     await expect(page.locator('[id="project-away/1"] .status')).to_contain_text("Stopped", timeout=60_000)
+
+
+async def test_a_page_that_changed_still_says_that_it_is_live(visitor: Visitor, stack: Stack) -> None:
+    stack.project("live", "1")
+    stack.begin("live", "1")
+    stack.wait("running", user="live", project="1")
+    page = await visitor.open("/deployments/live/1")
+    stack.get("/stop", "live", "1")
+    await expect(page.locator("#head .status")).to_contain_text("Stopped", timeout=60_000)
+    await expect(page.locator(".live.on")).to_be_visible()
+    assert "Task was destroyed" not in stack.log("builder") and "Traceback" not in stack.log("builder")

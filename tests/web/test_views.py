@@ -20,6 +20,7 @@ def deployment(project: str, phase: str = "running", *, at: float = 0.0) -> Depl
         user_id="7",
         project_id=project,
         phase=Phase(phase),
+        generation=2,
         created=0,
         updated=99,
         last_event=event,
