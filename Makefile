@@ -17,7 +17,7 @@ help:
 	@echo "make demo ONCE=1          stops by itself; exit 0 only if the service answered rightly"
 	@echo "make test                 every test that can run here, with the reasons for those that cannot"
 	@echo "make check                format, lint, types, imports, nothing of this machine in the repository"
-	@echo "make bench                requests per second beside a bare route; Cloud Run beside Google's client; images beside docker, BuildKit and buildah (an hour)"
+	@echo "make bench                requests per second beside a bare route and with open pages; Cloud Run beside Google's client; images beside docker, BuildKit and buildah (an hour)"
 	@echo "make lock                 pin anew what the two container images install, after a change of pyproject.toml"
 	@echo "make clean                removes the environment and what demos and tests left"
 

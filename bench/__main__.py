@@ -1,8 +1,8 @@
-"""`python -m bench`: every measurement; one alone: `python -m bench cloud-run`, `python -m bench images [--help]`."""
+"""`python -m bench`: every measurement; one alone: `python -m bench pages`, `… cloud-run`, `… images [--help]`."""
 
 import sys
 
-from bench import cloud_run, status_request
+from bench import cloud_run, pages, status_request
 from bench.images import main as images
 
 if __name__ == "__main__":
@@ -11,7 +11,10 @@ if __name__ == "__main__":
         images.main(words[1:])
     elif words[:1] == ["cloud-run"]:
         cloud_run.main()
+    elif words[:1] == ["pages"]:
+        pages.main()
     else:
         status_request.main()
+        pages.main()
         cloud_run.main()
         images.main([])

@@ -31,7 +31,7 @@ Model = TypeVar("Model", bound=BaseModel)
 _TIMEOUT = httpx.Timeout(10.0, connect=3.0)
 # The manager sends a comment every 15 s when nothing happens.
 _STREAM_TIMEOUT = httpx.Timeout(10.0, connect=3.0, read=60.0)
-_PAGE = 250
+_PAGE = 100  # rows of the manager at a time: it answers /status_request between two
 
 
 class ManagerClient:
