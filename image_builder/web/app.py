@@ -17,6 +17,7 @@ from starlette.routing import Route
 from image_builder.contract import Problem
 from image_builder.edge.body_limit import BodyLimit
 from image_builder.errors import BuildError
+from image_builder.problem_words.speech import speak
 from image_builder.web import (
     builds_page,
     deployment_acts,
@@ -96,7 +97,7 @@ async def _page_problem(request: Request, error: PageProblem) -> Response:
 
 
 async def _build_error(request: Request, error: BuildError) -> Response:
-    return _problem_page(request, error.problem, error.http_status)
+    return _problem_page(request, speak(language_of(request)).problem(error.problem), error.http_status)
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:

@@ -18,6 +18,7 @@ from image_builder.contents import ImageFacts
 from image_builder.contents_store import ContentsStore
 from image_builder.contract import RESTING, BuildEvent, BuildState, BuildStatus
 from image_builder.errors import BuildError
+from image_builder.problem_words.speech import speak
 from image_builder.web.build_costs import sentences, steps_of
 from image_builder.web.image_picture import how_of, picture
 from image_builder.web.languages import Language
@@ -36,8 +37,8 @@ _IN_WORK = (BuildState.RUNNING, BuildState.QUEUED)
 
 async def builds(request: Request) -> Response:
     parts = parts_of(request)
-    rows = await _rows(parts)
-    return parts.pages.page(request, "builds.html", here="builds", rows=rows, project_of=project_of)
+    rows, told = await _rows(parts), speak(language_of(request)).problem
+    return parts.pages.page(request, "builds.html", here="builds", rows=rows, told=told, project_of=project_of)
 
 
 async def builds_live(request: Request) -> Response:
@@ -109,6 +110,7 @@ async def _context(parts: WebParts, language: Language, status: BuildStatus) -> 
     facts = await _facts(parts, status)
     return {
         "build": status,
+        "problem": speak(language).problem(status.problem) if status.problem else None,
         "facts": facts,
         "costs": sentences(parts.pages.words_of(language), status),
         "steps": steps_of(status.summary) if status.summary else (),
@@ -175,7 +177,8 @@ async def _list_changes(parts: WebParts, language: Language) -> AsyncGenerator[P
 
 
 def _row_put(parts: WebParts, language: Language, row: BuildStatus) -> Put:
-    html = parts.pages.fragment(language, "builds_row.html", row=row, project_of=project_of)
+    told = speak(language).problem
+    html = parts.pages.fragment(language, "builds_row.html", row=row, told=told, project_of=project_of)
     return Put(f"build-{row.id}", html, "first", "rows")
 
 

@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from image_builder.contract import BuildRequest, Requirement
 from image_builder.errors import BuildError
+from image_builder.problem_words.speech import speak
 from image_builder.size_estimate import Estimate
 from image_builder.web import draft_yaml
 from image_builder.web.deployment_view import Visit
@@ -122,9 +123,11 @@ async def size(request: Request) -> Response:
     parts, language = parts_of(request), language_of(request)
     draft = Draft.of(await read_form(request))
     try:
-        (estimate, problem), late = await _estimate(parts, draft), False
+        estimate, problem, late = await _estimate(parts, draft), None, False
+    except BuildError as error:
+        estimate, problem, late = None, speak(language).problem(error.problem), False
     except TimeoutError:
-        (estimate, problem), late = (None, ""), True
+        estimate, problem, late = None, None, True
     html = parts.pages.fragment(language, "new_size.html", estimate=estimate, problem=problem, late=late)
     return JSONResponse({"size": html}, headers={"Cache-Control": "no-store"})
 
@@ -196,11 +199,11 @@ async def _has_file(parts: WebParts, language: Language, key: str) -> bool:
     return True
 
 
-async def _estimate(parts: WebParts, draft: Draft) -> tuple[Estimate | None, str]:
-    """The estimate, or why there is none. Raises TimeoutError."""
+async def _estimate(parts: WebParts, draft: Draft) -> Estimate | None:
+    """None: there is nothing to weigh, or a value is told wrong at its field. Raises BuildError, TimeoutError."""
     lines = [line.strip() for line in draft.values.get("packages", "").splitlines() if line.strip()]
     if not lines or parts.estimator is None:
-        return None, ""
+        return None
     try:
         request = BuildRequest(
             owner="gui/estimate",
@@ -210,11 +213,9 @@ async def _estimate(parts: WebParts, draft: Draft) -> tuple[Estimate | None, str
             accelerator="gpu" if draft.values.get("accelerator") == "gpu" else "cpu",
             requirements=tuple(Requirement(text=line) for line in lines[:500]),
         )
-        return await parts.estimator.estimate(request), ""
-    except BuildError as error:
-        return None, error.problem.cause
-    except ValueError:  # it is said at its field
-        return None, ""
+    except ValueError:
+        return None
+    return await parts.estimator.estimate(request)
 
 
 ROUTES = (
