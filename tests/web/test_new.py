@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -254,3 +255,15 @@ async def test_what_is_too_large_is_refused(stack: Stack) -> None:
     for path in ("/new", "/new/preview", "/new/size"):
         answer = requests.post(f"http://127.0.0.1:{stack.web_port}{path}", data={"text": "x" * (256 << 10)}, timeout=30)
         assert answer.status_code == 413, path
+
+
+async def test_many_who_type_at_once_are_all_answered(stack: Stack) -> None:
+    """And what they set in motion stays within bounds: two estimates at a time, each for a while."""
+    draft = {"target": "local", "entrypoint": "server.py", "packages": "greeting", "python": "3.11"}
+
+    def ask(path: str) -> int:
+        return requests.post(f"http://127.0.0.1:{stack.web_port}{path}", data=draft, timeout=60).status_code
+
+    with ThreadPoolExecutor(60) as people:
+        answers = list(people.map(ask, ["/new/preview"] * 50 + ["/new/size"] * 10))
+    assert answers == [200] * 60
