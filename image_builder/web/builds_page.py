@@ -28,6 +28,7 @@ from image_builder.web.parts import WebParts, parts_of
 
 _SHOWN = 100
 _PERIOD = 0.5  # seconds between two looks
+_QUICK = 10  # builds that may come and go between two looks, and yet are shown
 _WORDS_SHOWN = 2000  # lines of a build's log
 _QUIET = 0.05  # seconds without a line after which the history of a build that runs is read
 _PROJECT = re.compile(r"([A-Za-z0-9_-][A-Za-z0-9._-]*)/([A-Za-z0-9_-][A-Za-z0-9._-]*)")
@@ -61,7 +62,7 @@ async def build(request: Request) -> Response:
 async def build_live(request: Request) -> Response:
     parts, language = parts_of(request), language_of(request)
     status = await _status(request)
-    after = request.query_params.get("after", "0")
+    after = request.query_params.get("after", "0")[:18]
     return parts.streams.respond(_changes(parts, language, status, int(after) if after.isdecimal() else 0))
 
 
@@ -161,10 +162,13 @@ async def _history(parts: WebParts, build_id: str) -> list[BuildEvent]:
 
 
 async def _list_changes(parts: WebParts, language: Language) -> AsyncGenerator[Put | Refresh, None]:
-    """Rows in work, and each once more when it is done."""
+    """Rows in work, and each once more when it is done; also those that come and go between two looks."""
     known: dict[str, BuildStatus] = {}
     while True:
-        rows = {row.id: row for state in _IN_WORK for row in await parts.queue.newest(state, _SHOWN)}
+        found = [*await parts.queue.newest(None, _QUICK)]
+        for state in _IN_WORK:
+            found += await parts.queue.newest(state, _SHOWN)
+        rows = {row.id: row for row in sorted(found, key=lambda row: row.created)}
         for gone in [key for key in known if key not in rows]:
             del known[gone]
             with suppress(BuildError):  # it was forgotten
@@ -186,7 +190,8 @@ async def _changes(
     parts: WebParts, language: Language, status: BuildStatus, after: int
 ) -> AsyncGenerator[Put | Refresh, None]:
     """Layers as they are, at most once a period; lines of the log as they come; the whole page when it is done."""
-    if status.state.done:
+    if status.state.done:  # meanwhile
+        yield Refresh()
         return
     shown = 0.0
     async with aclosing(parts.queue.events(status.id, after, quiet=_PERIOD)) as events:

@@ -118,6 +118,15 @@ async def test_a_running_build_is_cancelled(visitor: Visitor, stack: Stack, link
     await expect(row.locator(".status")).to_contain_text("Cancelled")
 
 
+async def test_a_build_that_is_over_at_once_is_seen_all_the_same(visitor: Visitor, stack: Stack) -> None:
+    page = await visitor.open("/builds")
+    build = finished(stack, "look/quick", "greeting")
+    await expect(page.locator(f"#build-{build} .status")).to_contain_text("Done")
+    # Also where it was over before its page began to listen.
+    address = f"{visitor.base}/builds/{build}/live?after={'9' * 5000}"
+    assert "event: refresh" in requests.get(address, timeout=30).text
+
+
 async def test_packages_are_searched_and_taken_away(visitor: Visitor, stack: Stack) -> None:
     build = finished(stack, "look/packages", "greeting")
     page = visitor.page
