@@ -31,7 +31,7 @@ from image_builder.web.login import Attempts, Login, LoginNeeded, Sessions
 from image_builder.web.pages import language_of
 from image_builder.web.parts import WebParts, parts_of
 from image_builder.web.preferences import save_preferences
-from image_builder.web.problems import PageProblem
+from image_builder.web.problems import ManagerAway, PageProblem
 from image_builder.web.protection import Protection
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,8 @@ async def _healthz(_request: Request) -> Response:
 
 
 async def _page_problem(request: Request, error: PageProblem) -> Response:
-    return _problem_page(request, error.problem, error.status)
+    problem = error.said(language_of(request)) if isinstance(error, ManagerAway) else error.problem
+    return _problem_page(request, problem, error.status)
 
 
 async def _build_error(request: Request, error: BuildError) -> Response:

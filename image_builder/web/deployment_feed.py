@@ -13,7 +13,7 @@ from image_builder.clock import Clock
 from image_builder.web.languages import Language
 from image_builder.web.manager_client import ManagerClient
 from image_builder.web.manager_models import Deployment, Trouble
-from image_builder.web.problems import PageProblem
+from image_builder.web.problems import ManagerAway, PageProblem
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,8 @@ class DeploymentFeed:
             try:
                 await self._follow()
             except PageProblem as error:
-                self._set_problem(Trouble(**error.problem.model_dump()))
+                problem = error.said(self._language) if isinstance(error, ManagerAway) else error.problem
+                self._set_problem(Trouble(**problem.model_dump()))
             except Exception:  # the pages go on with what is known, and say that it may be old
                 log.exception("the feed of all deployments failed; it begins anew")
             await self._clock.sleep(_AGAIN_AFTER)

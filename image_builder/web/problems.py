@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from image_builder.contract import Problem
+from image_builder.problem_words.speech import speak
 
 
 class PageProblem(Exception):
@@ -19,3 +20,7 @@ class ManagerAway(PageProblem):
 
     def __init__(self, cause: str, fix: str) -> None:
         super().__init__(Problem(code="manager_unavailable", cause=cause, fix=fix, retryable=True), 503)
+
+    def said(self, language: str) -> Problem:
+        """In the visitor's language; what the manager itself says is in it already."""
+        return speak(language).problem(self.problem)
