@@ -19,10 +19,10 @@ from image_builder.web import draft_yaml
 from image_builder.web.deployment_view import Visit
 from image_builder.web.forms import read_form
 from image_builder.web.languages import Language
-from image_builder.web.manager_models import ProjectFile, Targets, Verdict
+from image_builder.web.manager_models import ProjectFile, Targets, Trouble, Verdict
 from image_builder.web.pages import language_of
 from image_builder.web.parts import WebParts, parts_of
-from image_builder.web.problems import PageProblem
+from image_builder.web.problems import ManagerAway, PageProblem
 from image_builder.web.yaml_view import lines_of
 
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
@@ -144,13 +144,13 @@ async def _page(
     status: int = 200,
 ) -> Response:
     parts, language = parts_of(request), language_of(request)
-    targets = targets or await parts.manager.targets(language)
+    targets = targets or await _targets(parts, language, draft)
     context = {
         "values": draft.values,
         "targets": targets.targets,
         "ignored_by": {name: _ignored_fields(paths) for name, paths in targets.ignores.items()},
         "pythons": PYTHONS,
-        "problem": problem.problem if problem else None,
+        "problem": problem.problem if problem and not isinstance(problem, ManagerAway) else None,
         "asked": draft.asked,
         "estimate": None,
         "late": False,
@@ -177,8 +177,26 @@ def _preview(parts: WebParts, language: Language, draft: Draft, judged: Judged) 
     }
 
 
+async def _targets(parts: WebParts, language: Language, draft: Draft) -> Targets:
+    """While the manager is away, the one that was chosen: what somebody has typed is not lost for it."""
+    try:
+        return await parts.manager.targets(language)
+    except ManagerAway:
+        chosen = draft.values.get("target")
+        return Targets(targets=(chosen,) if chosen else ())
+
+
 async def _judged(parts: WebParts, language: Language, draft: Draft) -> Judged:
-    """What the manager says of the draft, with the project's files where there is such a project."""
+    """What the manager says of the draft; or that it is away."""
+    try:
+        return await _judged_by_manager(parts, language, draft)
+    except ManagerAway as error:
+        away = Trouble(**error.said(language).model_dump())
+        return Judged(Verdict(valid=False, problems=(away,)))
+
+
+async def _judged_by_manager(parts: WebParts, language: Language, draft: Draft) -> Judged:
+    """With the project's files where there is such a project."""
     if draft.key is None:
         return Judged(await parts.manager.judge(language, draft.text, None))
     try:

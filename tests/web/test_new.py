@@ -168,6 +168,26 @@ async def test_a_disk_that_takes_nothing_is_told_and_the_text_stays(visitor: Vis
     visitor.faults[:] = [fault for fault in visitor.faults if "507" not in fault]
 
 
+async def test_what_is_typed_outlives_a_manager_that_goes_away(visitor: Visitor, form: Page, stack: Stack) -> None:
+    file = with_program(stack, "form", "away")
+    await say_where(form, "form", "away")
+    await form.get_by_role("radio", name="local").check()
+    stack.kill("manager")
+    try:
+        await form.get_by_label("Python packages").fill("greeting")
+        await visitor.sees("does not answer", "#preview")
+        await form.get_by_role("button", name="Save", exact=True).click()
+        await visitor.sees("does not answer", "#preview")
+        await expect(form.get_by_label("Python packages")).to_have_value("greeting")
+    finally:
+        stack.start("manager")
+        stack.wait_healthy("manager")
+    await form.get_by_role("button", name="Save", exact=True).click()
+    await expect(form).to_have_url(f"{visitor.base}/deployments/form/away/yaml")
+    assert "greeting" in file.read_text()
+    visitor.faults[:] = [fault for fault in visitor.faults if "503" not in fault]
+
+
 async def test_whatever_is_typed_is_shown_as_text_and_comes_back(visitor: Visitor, form: Page) -> None:
     for name in (*TEXTS, *LINES):
         await form.locator(f"#f-{name}").fill(f"{HOSTILE}{name}"[:64] if name in ("user", "project") else HOSTILE)
