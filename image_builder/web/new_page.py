@@ -152,8 +152,6 @@ async def _page(
         "pythons": PYTHONS,
         "problem": problem.problem if problem and not isinstance(problem, ManagerAway) else None,
         "asked": draft.asked,
-        "estimate": None,
-        "late": False,
         **_preview(parts, language, draft, await _judged(parts, language, draft)),
     }
     return parts.pages.page(request, "new.html", status, here="new", **context)
