@@ -137,7 +137,12 @@ class Programs:
         process = await asyncio.create_subprocess_exec(
             *argv, env=self._environment({}), stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL
         )
-        out, _ = await process.communicate()
+        try:
+            out, _ = await process.communicate()
+        finally:
+            if process.returncode is None:  # cancelled
+                process.kill()
+                await process.wait()
         return out.decode().strip()
 
     def _environment(self, more: Mapping[str, str]) -> dict[str, str]:

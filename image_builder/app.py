@@ -107,6 +107,10 @@ def _answer(request: Request, error: Exception) -> JSONResponse:
         code = HTTPStatus(status).name.lower()
         cause = f"{request.method} {request.url.path}: {error.detail}"
         problem = _problem(code, cause, "See /docs for what can be asked.")
+    if request.url.path.startswith("/v2/") and isinstance(error, StarletteHTTPException):
+        answer = registry_routes.registry_answer(registry_routes.RegistryError("UNSUPPORTED", problem.cause, status))
+        answer.headers.update(headers)
+        return answer
     if problem.retryable:
         headers["Retry-After"] = _AGAIN_AFTER
     return JSONResponse(routes.ErrorAnswer(error=problem).model_dump(), status_code=status, headers=headers)

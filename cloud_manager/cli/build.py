@@ -22,7 +22,7 @@ from cloud_manager.errors import DeployError
 from cloud_manager.project_files import program_of
 from cloud_manager.settings import Settings
 from cloud_manager.targets.target import BuildPlatform
-from image_builder.contract import BuildRequest
+from image_builder.contract import BuildRequest, Problem
 
 Project = Annotated[Path, typer.Argument(metavar="PATH", help="A project folder below SHARED_ROOT.")]
 Push = Annotated[
@@ -51,7 +51,7 @@ def build(  # noqa: PLR0913, PLR0917 - each is an option of the command
     with builder(url) as opened:
         status = _followed(opened, opened.post("/builds", request.model_dump(mode="json")), request.owner)
     if status["state"] != "succeeded":
-        raise DeployError(**(status["problem"] or _cancelled(status)))
+        raise DeployError.of(Problem.model_validate(status["problem"] or _cancelled(status)))
     if as_json:
         print_json(status)
     else:
