@@ -61,27 +61,33 @@ async def _revisions(visit: Visit, deployment: Deployment) -> dict[str, Any]:
 
 def _page(request: Request, visit: Visit, deployment: Deployment | None, tab: str, **context: Any) -> Response:
     frame = visit.frame(deployment, tab)
-    live = f"{visit.path}/live?tab={tab}"
+    live = f"{visit.path}/live?tab={tab}&shown={mark_of(deployment)}"
     return visit.parts.pages.page(request, f"deployment_{tab}.html", here="deployments", live=live, **frame, **context)
+
+
+def mark_of(row: Deployment | None) -> str:
+    """Of what a page shows, so that its stream sends what came between the two."""
+    return str(row.updated) if row else ""
 
 
 async def live(request: Request) -> Response:
     visit, tab = Visit.of(request), request.query_params.get("tab", "")
-    sources = [follow_project(visit, tab)]
+    sources = [follow_project(visit, tab, request.query_params.get("shown"))]
     if tab == "overview":
         sources.append(_follow_build(visit))
     return visit.parts.streams.respond(merged(*sources))
 
 
-async def follow_project(visit: Visit, tab: str) -> AsyncGenerator[Put | Refresh, None]:
-    """The head of the page, and what its tab shows, whenever something changed."""
+async def follow_project(visit: Visit, tab: str, shown: str | None = None) -> AsyncGenerator[Put | Refresh, None]:
+    """The head of the page, and what its tab shows, whenever something changed; shown: what the page says already."""
     feed = visit.parts.feeds[visit.language]
     seen: object = None
     with feed.used():
         while True:
             version, row = feed.version, feed.get(visit.key)
             state = (row, feed.problem)
-            if seen is not None and seen != state:
+            late = seen is None and shown is not None and shown != mark_of(row)
+            if late or (seen is not None and seen != state):
                 async for change in _changed(visit, tab, row):
                     yield change
             seen = state

@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from image_builder.contract import BuildEvent
 from image_builder.errors import BuildError
-from image_builder.web.deployment_page import follow_project
+from image_builder.web.deployment_page import follow_project, mark_of
 from image_builder.web.deployment_view import Visit
 from image_builder.web.humane import clock_time
 from image_builder.web.live import Put, Refresh, merged
@@ -26,14 +26,17 @@ async def log(request: Request) -> Response:
     visit, of = Visit.of(request), _of(request)
     with visit.parts.feeds[visit.language].used():
         deployment = await visit.deployment()
-    context = visit.frame(deployment, "log") | {"of": of, "live": f"{visit.path}/log/live?of={of}"}
+    context = visit.frame(deployment, "log") | {
+        "of": of,
+        "live": f"{visit.path}/log/live?of={of}&shown={mark_of(deployment)}",
+    }
     return visit.parts.pages.page(request, "deployment_log.html", here="deployments", **context)
 
 
 async def live(request: Request) -> Response:
     visit = Visit.of(request)
     lines = _of_build(visit) if _of(request) == "build" else _of_service(visit)
-    return visit.parts.streams.respond(merged(follow_project(visit, "log"), lines))
+    return visit.parts.streams.respond(merged(follow_project(visit, "log", request.query_params.get("shown")), lines))
 
 
 def _of(request: Request) -> str:

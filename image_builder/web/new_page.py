@@ -74,7 +74,7 @@ async def new(request: Request) -> Response:
     parts, language = parts_of(request), language_of(request)
     targets = await parts.manager.targets(language)
     given = {name: request.query_params.get(name, "")[:64] for name in ("user", "project")}
-    first = next(iter(targets.targets), "docker")
+    first = "local" if "local" in targets.targets else next(iter(targets.targets), "docker")  # needs nothing
     return await _page(request, Draft.of({**draft_yaml.START, "target": first, **given}), targets=targets)
 
 

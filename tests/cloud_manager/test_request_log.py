@@ -16,7 +16,7 @@ import requests
 
 from cloud_manager.deployment import Phase
 from cloud_manager.request_log import PROJECT, REQUEST_ID, JsonLines, TextLines
-from tests.cloud_manager.face import Face, served
+from tests.cloud_manager.face import Face, served, until
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +36,7 @@ def logged(form: logging.Formatter) -> Iterator[io.StringIO]:
     own.setLevel(logging.DEBUG)
     try:
         yield text
+        until(text.getvalue)  # the line is written once the answer has left
     finally:
         own.removeHandler(handler)
         own.setLevel(level)
@@ -84,6 +85,7 @@ def test_what_only_looks_is_no_news(face: Face) -> None:
     with logged(JsonLines()) as text:
         requests.get(f"{face.url}/api/v1/deployments", timeout=10)
         requests.get(f"{face.url}/api/v1/deployments/7/none", timeout=10)
+        until(lambda: len(lines(text)) == 2)
     assert [(line["level"], line["status"]) for line in lines(text)] == [("DEBUG", 200), ("INFO", 404)]
 
 
@@ -92,7 +94,7 @@ def test_what_is_asked_with_a_query_is_not_logged(face: Face) -> None:
     with logged(JsonLines()) as text:
         requests.get(f"{face.url}/api/v1/targets?token=canary-in-the-query", timeout=10)
         requests.get(f"{face.url}/start?user_id=7&project_id=42&token=canary-in-the-query", timeout=10)
-    assert len(lines(text)) == 2
+        until(lambda: len(lines(text)) == 2)
     assert "canary" not in text.getvalue()
 
 

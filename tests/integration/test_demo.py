@@ -67,6 +67,7 @@ def demo(folder: Path, **env: str) -> Run:
     return Run(folder, "samples/demo.py", **env)
 
 
+@pytest.mark.long  # CI runs the demos themselves
 def test_demo_once_ends_well_and_leaves_nothing(tmp_path: Path) -> None:
     """The first thing that a newcomer runs. A second run works too."""
     for _ in range(2):

@@ -62,6 +62,7 @@ def test_hello_answers_is_managed_by_pip_and_stops(works: Works) -> None:
         stops_in_time(container)
 
 
+@pytest.mark.long  # CI has `make demo SAMPLE=digits`
 def test_digits_answers_with_torch(works: Works) -> None:
     """An image of the size that people really have."""
     with works.container(works.image("digits")["image"]["pushed"]) as container:

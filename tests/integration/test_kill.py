@@ -37,7 +37,14 @@ def comes_up_once(stack: Stack, text: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victims", [("manager",), ("builder",), ("manager", "builder")], ids="+".join)
+@pytest.mark.parametrize(
+    "victims",
+    [
+        pytest.param(("manager",), id="manager"),
+        pytest.param(("builder",), id="builder", marks=pytest.mark.long),
+        pytest.param(("manager", "builder"), id="manager+builder"),
+    ],
+)
 def test_killed_after_every_step(stack: Stack, victims: tuple[str, ...]) -> None:
     """Otherwise a power cut leaves a project stuck, doubled or lost. Each round kills one step later."""
     step = 0
@@ -73,7 +80,7 @@ def served(stack: Stack) -> str:
         return ""
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_at_random_instants(stack: Stack) -> None:
     """Otherwise some instant between two steps is not covered."""
     dice = random.Random(20261122)

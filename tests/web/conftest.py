@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser, async_playwright, expect
 
 from tests import needs
 from tests.image_builder.wheels import make_wheel, offline
@@ -18,6 +18,7 @@ from tests.integration.stack import Stack, running
 from tests.web.visitor import Visitor
 
 # As root in a container there is no sandbox; nothing of the browser's own may go out.
+expect.set_options(timeout=30_000)  # a busy machine is not a broken page
 _FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 

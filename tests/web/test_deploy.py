@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import pytest
@@ -98,3 +99,13 @@ async def test_what_fails_says_why_and_what_to_do(visitor: Visitor, stack: Stack
     await visitor.open("/deployments/gui/dies")
     await visitor.sees("no weights in /models", "#head .notice")
     await visitor.sees("What to do", "#head .notice")
+
+
+async def test_what_came_between_a_page_and_its_stream_is_sent(stack: Stack) -> None:
+    """Else a page that was opened in that moment says `preparing` of what has failed, and nothing ever tells it."""
+    stack.project("gui", "between", program="raise SystemExit(1)")
+    stack.begin("gui", "between")
+    stack.wait("failed", user="gui", project="between")
+    address = f"http://127.0.0.1:{stack.web_port}/deployments/gui/between/live?tab=overview&shown=1.0"
+    with requests.get(address, stream=True, timeout=30) as answer:
+        assert b"event: put" in itertools.islice(answer.iter_lines(), 6)
