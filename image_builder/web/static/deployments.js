@@ -30,8 +30,10 @@ function look(form) {
 
 async function more(link) {
   link.setAttribute("aria-busy", "true");
+  const place = location.href;
   const answer = await fetch(link.href);
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  if (location.href !== place || !link.isConnected) return; // Something else was searched for meanwhile.
   freshen(fresh);
   for (const row of [...fresh.querySelectorAll("#rows > tr")]) {
     if (!document.getElementById(row.id)) document.getElementById("rows").append(row);

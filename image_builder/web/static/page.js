@@ -77,12 +77,20 @@ function light(on) {
   for (const each of document.querySelectorAll(".live")) each.classList.toggle("on", on);
 }
 
+// Answers may overtake each other: what counts is the last that was asked for, as clean as any before it was to be.
+let asked = 0;
+let cleaning = false;
+
 export async function refresh(address = location.href, clean = false) {
+  const mine = ++asked;
+  cleaning ||= clean;
   const answer = await fetch(address, { headers: { Accept: "text/html" } });
   if (!answer.ok && answer.status !== 503) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  if (mine !== asked) return;
   const now = document.querySelector("main"), then = fresh.querySelector("main");
-  if (then) put(now, then, clean);
+  if (then) put(now, then, cleaning);
+  cleaning = false;
   document.title = fresh.title;
   freshen();
   document.dispatchEvent(new CustomEvent("refreshed"));
