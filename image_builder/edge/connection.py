@@ -11,6 +11,8 @@ _LARGEST_HEAD = 64 * 1024
 """Bytes, counted in the pieces in which they come."""
 _PATIENCE = 10.0
 """Seconds for a whole head; waiting for the next request of a connection is uvicorn's `timeout_keep_alive`."""
+_LINGER = 1.0
+"""Seconds for which what still comes is thrown away."""
 
 
 class Connection(HttpToolsProtocol):
@@ -18,12 +20,15 @@ class Connection(HttpToolsProtocol):
 
     _head = 0
     _timer: asyncio.TimerHandle | None = None
+    _refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._timer = self.loop.call_later(_PATIENCE, self._refuse, 408)
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
         super().data_received(data)
         scope: Any = self.scope  # None before the first line has come, whatever its type says.
         if scope and "method" in scope:  # All of the head is here.
@@ -51,4 +56,9 @@ class Connection(HttpToolsProtocol):
             return
         words = {408: b"408 Request Timeout", 431: b"431 Request Header Fields Too Large"}[status]
         self.transport.write(b"HTTP/1.1 " + words + b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
-        self.transport.close()
+        # Closed while more comes in, it would be reset, and the answer lost with it.
+        # https://www.rfc-editor.org/rfc/rfc9112#section-9.6
+        self._refused = True
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._timer = self.loop.call_later(_LINGER, self.transport.close)
